@@ -1,0 +1,1 @@
+"""Words in; text or JSON out. No SSH, no files of a node, no HTTP in here."""

@@ -1,0 +1,259 @@
+"""The only place that prints: the answer on stdout, the story on stderr.
+
+Nothing a node sent reaches a terminal as it is. Into a pipe the tokens and logs go byte for byte: there the
+next program may need exactly what the model said.
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import errno
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import IO, Any
+
+from rbee_ssh.cli.progress import Bar
+from rbee_ssh.cli.text import Column, clean, strip_controls, table
+from rbee_ssh.errors import DiskFull, RbeeError
+
+_DIM, _RED, _YELLOW, _OFF = "\x1b[2m", "\x1b[1;31m", "\x1b[33m", "\x1b[0m"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class OutputClosed(Exception):
+    """Nobody reads stdout any more, as in `rbee infer … | head -1`: exit quietly with 141."""
+
+
+class Console:
+    """Prints for one command. It is the Story that the lower floors tell.
+
+    Args:
+        as_json: stdout is for a program: JSON only, errors included.
+        quiet: no narration and no warnings; errors always.
+        verbose: details too.
+        stdout, stderr: text streams, or None where the process was started without one.
+        environ: NO_COLOR and TERM are looked at.
+    """
+
+    def __init__(
+        self,
+        *,
+        as_json: bool = False,
+        quiet: bool = False,
+        verbose: bool = False,
+        stdout: IO[str] | None = None,
+        stderr: IO[str] | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        self.as_json = as_json
+        self._quiet = quiet
+        self._verbose = verbose
+        self._out = sys.stdout if stdout is None else stdout
+        self._err = sys.stderr if stderr is None else stderr
+        environ = os.environ if environ is None else environ
+        self.out_is_terminal = _is_terminal(self._out)
+        self._err_is_terminal = _is_terminal(self._err)
+        dumb = environ.get("TERM") == "dumb"
+        self._colour = self._err_is_terminal and not dumb and not environ.get("NO_COLOR")
+        self._bar = Bar(self._err_raw, _columns(self._err)) if self._err_is_terminal and not dumb else None
+        # Whether the cursor of a stream stands in the middle of a line. Two streams on one terminal share it.
+        self._out_midline = False
+        self._err_midline = False
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    # The story, on stderr. None of it may break the command.
+
+    def say(self, text: str) -> None:
+        if not self._quiet:
+            self._tell(text)
+
+    def detail(self, text: str) -> None:
+        if self._verbose and not self._quiet:
+            self._tell(self._coloured(_DIM, clean(text)), cleaned=True)
+
+    def warn(self, text: str) -> None:
+        if not self._quiet:
+            self._tell(f"{self._coloured(_YELLOW, 'warning:')} {_indented(text)}", cleaned=True)
+
+    def progress(self, label: str, done: int, total: int | None) -> None:
+        if self._bar and not self._quiet:
+            self._end_lines()
+            self._bar.draw(label, done, total)
+
+    def status(self, text: str) -> None:
+        """A line on a terminal that the next output replaces; "" takes it away."""
+        if self._bar and not self._quiet:
+            self._end_lines()
+            self._bar.show(clean(text))
+
+    def thinking(self, text: str) -> None:
+        """A piece of a model's thinking: dimmed, on stderr."""
+        if self._quiet or not text:
+            return
+        self._clear()
+        if self.out_is_terminal and self._out_midline:
+            self._end_lines()
+        shown = strip_controls(text) if self._err_is_terminal else text
+        self._err_raw(self._coloured(_DIM, shown))
+        self._err_midline = not shown.endswith("\n") if shown else self._err_midline
+
+    # The answer, on stdout.
+
+    def answer(self, text: str) -> None:
+        """A piece of a model's answer, flushed as it comes.
+
+        Raises:
+            OutputClosed: nobody reads it.
+            DiskFull: stdout is a file on a full disk.
+        """
+        self._clear()
+        self._end_thinking()
+        if self.out_is_terminal:
+            text = strip_controls(text)
+        if text:
+            self._write(_encoded(text))
+            self._out_midline = not text.endswith("\n")
+
+    def end_answer(self) -> None:
+        """End the answer's last line: a prompt shall not follow on it, and `while read` shall not lose it."""
+        self._end_thinking()
+        self._end_lines()
+
+    def line(self, text: str) -> None:
+        """A line, or several, of a command's result. Raises as `answer`."""
+        self._clear()
+        self._end_lines()
+        self._write(_encoded(clean(text) + "\n"))
+
+    def table(self, columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
+        """A table, cut to the terminal where stdout is one. Raises as `answer`."""
+        limit = _columns(self._out) if self.out_is_terminal else None
+        self.line("\n".join(table(columns, rows, limit)))
+
+    def raw(self, data: bytes) -> None:
+        """Bytes of a log: as they are into a pipe, made harmless on a terminal. Raises as `answer`."""
+        if self.out_is_terminal:
+            data = _encoded(clean(strip_controls(self._decoder.decode(data))))
+        self._clear()
+        self._write(data)
+
+    def json(self, value: Any) -> None:
+        """One JSON text on one line. Raises as `answer`."""
+        self._clear()
+        self._write(json_line(value))
+
+    # Ends and questions.
+
+    def fail(self, error: RbeeError) -> None:
+        """The error: JSON on stdout with `--json`, else two lines on stderr. Raises as `answer`."""
+        self._clear()
+        if self.as_json:
+            self._write(json_line({"error": error.as_json()}))
+            return
+        self._tell(f"{self._coloured(_RED, 'error:')} {_indented(error.message)}", cleaned=True)
+        if error.hint:
+            self._tell(f"{self._coloured(_RED, 'hint:')} {_indented(error.hint)}", cleaned=True)
+
+    def ask(self, question: str) -> bool | None:
+        """A yes or no from the terminal; None where there is none, as in a pipe or under cron."""
+        if not (_is_terminal(sys.stdin) and self._err_is_terminal):
+            return None
+        self._clear()
+        self._end_lines()
+        self._err_raw(f"{clean(question)} [y/N] ")
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+    def _tell(self, text: str, *, cleaned: bool = False) -> None:
+        self._clear()
+        self._end_lines()
+        self._err_raw((text if cleaned else clean(text)) + "\n")
+
+    def _clear(self) -> None:
+        if self._bar:
+            self._bar.clear()
+
+    def _end_thinking(self) -> None:
+        """Thinking and answer are two paragraphs where one terminal shows both."""
+        if self._err_midline:
+            self._err_raw("\n\n" if self._err_is_terminal else "\n")
+            self._err_midline = False
+
+    def _end_lines(self) -> None:
+        """Begin a new line wherever the cursor stands inside one."""
+        if self._err_midline:
+            self._err_midline = False
+            self._err_raw("\n")
+        if self._out_midline and self.out_is_terminal:
+            self._out_midline = False
+            # Also called for the story, which breaks nothing; the next piece of the answer will raise.
+            with contextlib.suppress(OutputClosed, DiskFull):
+                self._write(b"\n")
+
+    def _coloured(self, colour: str, text: str) -> str:
+        return f"{colour}{text}{_OFF}" if self._colour and text else text
+
+    def _err_raw(self, text: str) -> None:
+        if self._err is not None:
+            try:
+                _put(self._err, _encoded(text))
+            except (OSError, ValueError):
+                # The story has lost its reader; the answer may still have one.
+                self._err = None
+
+    def _write(self, data: bytes) -> None:
+        if self._out is None:
+            return
+        try:
+            _put(self._out, data)
+        except OSError as error:
+            if error.errno in _FULL:
+                raise DiskFull(
+                    f"stdout cannot be written: {error.strerror}", details={"errno": error.errno}
+                ) from error
+            raise OutputClosed from error
+
+
+def json_line(value: Any) -> bytes:
+    """One line of JSON in UTF-8. Half a surrogate pair, which UTF-8 cannot hold, stays an escape."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:
+        text = json.dumps(value, separators=(",", ":")).encode()
+    return text + b"\n"
+
+
+def _encoded(text: str) -> bytes:
+    """UTF-8 whatever the locale says: a model's answer does not fit into less."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
+
+
+def _put(stream: IO[str], data: bytes) -> None:
+    # What somebody else has put into the text layer comes first.
+    stream.flush()
+    stream.buffer.write(data)  # type: ignore[attr-defined]
+    stream.buffer.flush()  # type: ignore[attr-defined]
+
+
+def _indented(text: str) -> str:
+    """The further lines of a message set in, so that none of them can pass for a line of ours."""
+    return clean(text.strip("\n")).replace("\n", "\n  ")
+
+
+def _is_terminal(stream: IO[str] | None) -> bool:
+    try:
+        return stream is not None and stream.isatty()
+    except ValueError:
+        return False
+
+
+def _columns(stream: IO[str] | None) -> int:
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or 80 if stream else 80
+    except (OSError, ValueError):
+        return 80

@@ -1,0 +1,87 @@
+"""What every command is handed: console, inventory, registry and fleet, each made when first needed.
+
+`rbee --version` makes none of them, and imports none of them either.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rbee_ssh.cli.console import Console
+    from rbee_ssh.inventory import Inventory
+    from rbee_ssh.registry import Registry
+    from rbee_ssh.workers.fleet import Fleet
+
+
+class Cli:
+    """The global options of one call of `rbee`, and what hangs on them."""
+
+    def __init__(self) -> None:
+        self.inventory_path: str | None = None
+        self.as_json = False
+        self.quiet = False
+        self.verbose = False
+        self.debug = False
+        self._inventory: Inventory | None = None
+
+    @cached_property
+    def console(self) -> Console:
+        """Made at first use, when all options have been read."""
+        from rbee_ssh.cli.console import Console
+
+        return Console(as_json=self.as_json, quiet=self.quiet, verbose=self.verbose or self.debug)
+
+    def inventory(self) -> Inventory:
+        """The inventory, read once.
+
+        Raises:
+            InventoryNotFound, InventoryInvalid, InventoryUntrusted: as rbee_ssh.inventory.load.
+        """
+        if self._inventory is None:
+            from pathlib import Path
+
+            from rbee_ssh.inventory import load
+
+            named = None if self.inventory_path is None else Path(self.inventory_path)
+            try:
+                cwd = Path.cwd()
+            except OSError:
+                cwd = Path("/")  # ours was removed; nothing is found there, and named paths are absolute
+            self._inventory = load(named, environ=os.environ, cwd=cwd, warn=self.console.warn)
+        return self._inventory
+
+    def registry(self) -> Registry:
+        """What this machine remembers."""
+        from rbee_ssh.registry import Registry, default_path
+
+        return Registry(
+            default_path(os.environ),
+            story=self.console,
+            lock_timeout=self.inventory().timeouts.registry_lock,
+            command=click.get_current_context().command_path,
+        )
+
+    def fleet(self) -> Fleet:
+        """The nodes, ready to be connected to: an async context manager."""
+        from rbee_ssh.workers.fleet import Fleet
+
+        return Fleet(self.inventory(), self.registry(), self.console)
+
+    def nodes(self, names: tuple[str, ...]) -> list[str]:
+        """These nodes, each once, or all of the inventory.
+
+        Raises:
+            NodeUnknown: one is not in the inventory.
+        """
+        from rbee_ssh.inventory import node
+
+        inventory = self.inventory()
+        return [node(inventory, name).name for name in dict.fromkeys(names)] or list(inventory.nodes)
+
+
+pass_cli = click.make_pass_decorator(Cli)

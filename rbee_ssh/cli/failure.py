@@ -1,0 +1,81 @@
+"""Whatever ended a command → an RbeeError, with the traceback of a bug saved to a file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+
+from rbee_ssh.errors import Cancelled, RbeeError, Unexpected, UsageInvalid
+
+REPORT = "rbee --debug … shows the traceback; please report it"
+
+
+def as_error(error: BaseException, environ: Mapping[str, str]) -> RbeeError:
+    """The error that the user is shown for `error`; a bug's traceback is saved on the way."""
+    if isinstance(error, RbeeError):
+        return error
+    if isinstance(error, KeyboardInterrupt | click.Abort):
+        return Cancelled("cancelled")
+    if isinstance(error, click.ClickException):
+        return _usage(error)
+    if isinstance(error, BaseExceptionGroup) and (known := _known(error)):
+        return known
+    return _unexpected(error, environ)
+
+
+def _usage(error: click.ClickException) -> UsageInvalid:
+    ctx = getattr(error, "ctx", None)
+    path = ctx.command_path if ctx else "rbee"
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        return UsageInvalid(f"{path}: no command given", hint=f"{path} --help")
+    message = error.format_message().rstrip(".")
+    return UsageInvalid(message[:1].lower() + message[1:], hint=f"{path} --help")
+
+
+def _known(group: BaseExceptionGroup[BaseException]) -> RbeeError | None:
+    """The first error in a task group's bundle that says something to a user."""
+    for error in group.exceptions:
+        found = _known(error) if isinstance(error, BaseExceptionGroup) else error
+        if isinstance(found, RbeeError):
+            return found
+    return None
+
+
+def _unexpected(error: BaseException, environ: Mapping[str, str]) -> Unexpected:
+    what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    try:
+        path = save_traceback(error, environ)
+    except OSError as problem:
+        return Unexpected(
+            f"unexpected {what} (and its traceback could not be saved: {problem.strerror})", hint=REPORT
+        )
+    return Unexpected(
+        f"unexpected {what}; the traceback is in {path}", hint=REPORT, details={"traceback": str(path)}
+    )
+
+
+def save_traceback(error: BaseException, environ: Mapping[str, str]) -> Path:
+    """Write the traceback to a new 0600 file under ${XDG_STATE_HOME:-~/.local/state}/rbee, and say where."""
+    import time
+
+    state_home = environ.get("XDG_STATE_HOME", "")
+    if not os.path.isabs(state_home):
+        state_home = os.path.join(environ.get("HOME") or os.path.expanduser("~"), ".local", "state")
+    directory = Path(state_home, "rbee")
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    path = directory / f"traceback-{stamp}-{os.getpid()}.txt"
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
+        file.write(traceback_text(error))
+    return path
+
+
+def traceback_text(error: BaseException) -> str:
+    """The traceback as Python shows it."""
+    import traceback
+
+    return "".join(traceback.format_exception(error))

@@ -1,0 +1,169 @@
+"""Text for a terminal: made harmless, measured, put into columns. Pure."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rbee_ssh.errors import RbeeError
+
+# C0 without tab and line feed, DEL, C1.
+_STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# The same with what turns the direction of text around, ends a line in some terminals, or is no character.
+_HARMFUL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+_HARMFUL_IN_LINE = re.compile(_HARMFUL.pattern[:-1] + "\t\n]")
+# CSI, OSC and the other string sequences, then any two-character escape.
+_SEQUENCE = re.compile("\x1b(?:\\[[0-?]*[ -/]*[@-~]|[\\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\\\)|[ -/]*[0-~])")
+
+READABLE = 12  # a column that is cut should keep this …
+NARROWEST = 8  # … and keeps at least this
+
+
+def clean(text: str) -> str:
+    """`text` with every control character made visible as an escape, line feeds and tabs aside."""
+    return _HARMFUL.sub(_escaped, text)
+
+
+def clean_line(text: str) -> str:
+    """As `clean`, line feeds and tabs too: the result is one line whatever a node put into a name."""
+    return _HARMFUL_IN_LINE.sub(_escaped, text)
+
+
+def strip_controls(text: str) -> str:
+    """`text` of a model for a terminal: without escape sequences and control characters.
+
+    Line feeds and tabs stay, and so do the marks that right-to-left scripts need.
+    """
+    return _STEERING.sub("", _SEQUENCE.sub("", text))
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return match.group().encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def width(text: str) -> int:
+    """The columns that `text` takes on a terminal: two for wide characters, none for combining ones."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.category(c) in ("Mn", "Me", "Cf") else 1 + (unicodedata.east_asian_width(c) in "WF")
+        for c in text
+    )
+
+
+def fit(text: str, columns: int, *, keep: str = "start") -> str:
+    """`text` cut to `columns`, with an ellipsis at the end, or at the start with `keep="end"`."""
+    if width(text) <= columns:
+        return text
+    kept = ""
+    for character in text if keep == "start" else reversed(text):
+        if width(kept) + width(character) > columns - 1:
+            break
+        kept = kept + character if keep == "start" else character + kept
+    return kept + "…" if keep == "start" else "…" + kept
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table.
+
+    `keep` says which end of a cell stays when the table is too wide for the terminal: "start", "end", or
+    "all" for a column that is never cut. Where cutting is not enough, the columns with a `spare` are left
+    out, the highest first.
+    """
+
+    title: str
+    right: bool = False
+    keep: str = "all"
+    spare: int = 0
+
+
+def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], limit: int | None = None) -> list[str]:
+    """The lines of a table, its title line first.
+
+    Args:
+        columns: titles and how they give way.
+        rows: a cell for each column; control characters in them are made visible.
+        limit: the terminal's width; None where nothing is to be cut, as in a pipe.
+    """
+    cells = [[clean_line(cell) for cell in row] for row in rows]
+    titles = [column.title for column in columns]
+    widths = [max(width(line[i]) for line in [titles, *cells]) for i in range(len(columns))]
+    shown = list(range(len(columns)))
+    if limit is not None:
+        shown = _worth_showing(columns, widths, limit)
+    columns = [columns[i] for i in shown]
+    widths = [widths[i] for i in shown]
+    if limit is not None:
+        widths = _narrowed(columns, widths, limit)
+    return [_line(columns, widths, [line[i] for i in shown]) for line in [titles, *cells]]
+
+
+def _worth_showing(columns: Sequence[Column], widths: Sequence[int], limit: int) -> list[int]:
+    """The columns that have a place: all, unless they are too many even when cut to a readable rest."""
+    shown = list(range(len(columns)))
+    least = [
+        wide if column.keep == "all" else min(wide, READABLE)
+        for column, wide in zip(columns, widths, strict=True)
+    ]
+    while sum(least[i] for i in shown) + 2 * (len(shown) - 1) > limit:
+        spare = max(shown, key=lambda i: columns[i].spare)
+        if not columns[spare].spare:
+            break
+        shown.remove(spare)
+    return shown
+
+
+def _narrowed(columns: Sequence[Column], widths: list[int], limit: int) -> list[int]:
+    """The widths that fit into `limit`: the widest column that may be cut gives way first, step by step."""
+    widths = list(widths)
+    while sum(widths) + 2 * (len(widths) - 1) > limit:
+        flexible = [i for i, c in enumerate(columns) if c.keep != "all" and widths[i] > NARROWEST]
+        if not flexible:
+            break
+        widths[max(flexible, key=lambda i: widths[i])] -= 1
+    return widths
+
+
+def _line(columns: Sequence[Column], widths: Sequence[int], cells: Sequence[str]) -> str:
+    shown = []
+    for column, columns_wide, cell in zip(columns, widths, cells, strict=True):
+        if width(cell) > columns_wide:
+            cell = fit(cell, columns_wide, keep="end" if column.keep == "end" else "start")
+        blanks = " " * (columns_wide - width(cell))
+        shown.append(blanks + cell if column.right else cell + blanks)
+    return "  ".join(shown).rstrip()
+
+
+def unreachable(name: str, error: RbeeError) -> str:
+    """The warning about a node that did not answer: what, and below it what to do."""
+    message = error.message if name in error.message else f"{name}: {error.message}"
+    return f"{message}\nhint: {error.hint}" if error.hint else message
+
+
+def size(count: int) -> str:
+    """Bytes for people: "512 B", "98.0 MiB", "1.5 GiB"."""
+    amount = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if amount < 1024:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1024
+    return f"{amount:.1f} TiB"
+
+
+def span(seconds: float) -> str:
+    """Seconds for people: "0.3s" (whole ones "3s"), "42s", "5m10s", "2h05m", "3d04h"."""
+    if seconds < 10 and not isinstance(seconds, int):
+        return f"{seconds:.1f}s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02}s"
+    if whole < 86400:
+        return f"{whole // 3600}h{whole % 3600 // 60:02}m"
+    return f"{whole // 86400}d{whole % 86400 // 3600:02}h"

@@ -1,0 +1,119 @@
+"""The options that say which worker is wanted, shared by `infer` and `workers start`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from rbee_ssh.errors import BackendInvalid, DeviceInvalid, UsageInvalid
+from rbee_ssh.wording import listed, nearest, quoted
+
+if TYPE_CHECKING:
+    from rbee_ssh.cli.context import Cli
+    from rbee_ssh.workers.types import WorkerRequest
+
+_DEVICES = re.compile(r"[0-9]{1,4}(,[0-9]{1,4})*")
+
+_OPTIONS = (
+    click.option(
+        "-m",
+        "--model",
+        metavar="REF",
+        help="A preset of the inventory, file:///path/on/the/node.gguf, or a local path: it is copied to "
+        "the node first. Default: [defaults] model of the inventory.",
+    ),
+    click.option(
+        "--node",
+        metavar="NAME",
+        help="A node of the inventory. Default: one that has the model ready, else the one with the most "
+        "free memory that it fits.",
+    ),
+    click.option(
+        "--context",
+        type=click.IntRange(min=1),
+        metavar="TOKENS",
+        help="Room for prompt and answer of one request.",
+    ),
+    click.option(
+        "--parallel", type=click.IntRange(1, 256), metavar="N", help="Requests served at the same time."
+    ),
+    click.option(
+        "--engine",
+        metavar="NAME",
+        help="llama-server, xllamacpp, llama-cpp-python, or auto: the first found.",
+    ),
+    click.option("--backend", metavar="NAME", help="cpu, cuda, rocm, vulkan, metal, or auto."),
+    click.option("--device", metavar="LIST", help="Indices of the backend's devices: 0, or 0,1."),
+)
+
+
+def worker_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that `worker_request` reads."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+def worker_request(
+    cli: Cli,
+    *,
+    model: str | None,
+    node: str | None,
+    context: int | None,
+    parallel: int | None,
+    engine: str | None,
+    backend: str | None,
+    device: str | None,
+) -> WorkerRequest:
+    """What these options ask for.
+
+    Raises:
+        UsageInvalid: no model, or an engine that is none.
+        BackendInvalid, DeviceInvalid: not a backend, not a list of indices.
+        NodeUnknown: not in the inventory.
+        InventoryFault: as Cli.inventory.
+    """
+    from rbee_ssh import inventory as inventories
+    from rbee_ssh.workers.types import WorkerRequest
+
+    if backend is not None and backend not in inventories.BACKENDS:
+        raise BackendInvalid(
+            f"--backend {_unknown(backend, inventories.BACKENDS)}",
+            details={"backend": backend, "known": list(inventories.BACKENDS)},
+        )
+    if engine is not None and engine not in inventories.ENGINES:
+        raise UsageInvalid(
+            f"--engine {_unknown(engine, inventories.ENGINES)}",
+            details={"engine": engine, "known": list(inventories.ENGINES)},
+        )
+    if device is not None and not _DEVICES.fullmatch(device):
+        raise DeviceInvalid(
+            f"--device {quoted(device)}: expected indices of devices, such as 0 or 0,1",
+            details={"device": device},
+        )
+    inventory = cli.inventory()
+    if node is not None:
+        inventories.node(inventory, node)
+    model = model if model is not None else inventory.model
+    if not model:
+        raise UsageInvalid(
+            "no model was given, and the inventory names none",
+            hint='rbee infer --model ./tiny.gguf "your prompt", or set model under [defaults]',
+        )
+    return WorkerRequest(
+        model=model,
+        node=node,
+        context=context,
+        parallel=parallel,
+        engine=engine,
+        backend=backend,
+        device=device,
+    )
+
+
+def _unknown(word: str, known: tuple[str, ...]) -> str:
+    near = nearest(word, known)
+    return f"{quoted(word)}: " + (f"did you mean {quoted(near)}?" if near else f"expected {listed(known)}")

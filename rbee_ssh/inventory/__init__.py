@@ -1,0 +1,22 @@
+"""The inventory room: inventory.toml → Inventory, Node, ModelPreset."""
+
+from __future__ import annotations
+
+from rbee_ssh.inventory.find import load
+from rbee_ssh.inventory.lookup import by_tag, check_keys, node
+from rbee_ssh.inventory.parse import parse
+from rbee_ssh.inventory.types import BACKENDS, ENGINES, Inventory, ModelPreset, Node, Timeouts
+
+__all__ = [
+    "BACKENDS",
+    "ENGINES",
+    "Inventory",
+    "ModelPreset",
+    "Node",
+    "Timeouts",
+    "by_tag",
+    "check_keys",
+    "load",
+    "node",
+    "parse",
+]

@@ -1,0 +1,82 @@
+"""inventory.toml → Inventory, Node, ModelPreset."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+BACKENDS = ("auto", "cpu", "cuda", "rocm", "vulkan", "metal")
+ENGINES = ("auto", "llama-server", "xllamacpp", "llama-cpp-python")
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Every limit that a command waits for, in seconds unless the name says otherwise."""
+
+    connect: float = 10.0
+    connect_tries: int = 3
+    keepalive: float = 15.0
+    http_connect: float = 5.0
+    start: float = 30.0  # until the worker's socket answers
+    load: float = 300.0  # of a model, counted from the last sign of progress …
+    load_per_gib: float = 20.0  # … and this much more for each GiB of it
+    first_token: float = 60.0  # without any activity of the worker
+    between_tokens: float = 60.0
+    drain: float = 30.0
+    term: float = 30.0
+    registry_lock: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One machine of the inventory, its defaults filled in.
+
+    `host` is an address or an ssh_config alias. The node is `embedded` (served by an SSH server inside this
+    process, no sshd needed) when its host is "localhost" and no port, user, identity_file or jump is set.
+    """
+
+    name: str
+    host: str
+    port: int | None = None
+    user: str | None = None
+    identity_file: Path | None = None
+    jump: tuple[str, ...] = ()  # hops in order, each a node of the inventory or an ssh destination
+    tags: tuple[str, ...] = ()
+    engine: str = "auto"
+    engine_path: str | None = None
+    python: str | None = None
+    backend: str = "auto"
+    device: str | None = None  # "0" or "0,1": indices of the backend's devices
+    models_dir: str = "~/.local/share/rbee/models"
+    env: tuple[tuple[str, str], ...] = ()
+    listen: str = "unix"
+    lease: float = 3600.0
+    setup: tuple[str, ...] = ()
+
+    @property
+    def embedded(self) -> bool:
+        return self.host == "localhost" and not (self.port or self.user or self.identity_file or self.jump)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPreset:
+    """A model with its settings under a short name."""
+
+    name: str
+    source: str
+    context: int | None = None
+    parallel: int | None = None
+    args: tuple[str, ...] = ()  # engine arguments, passed as they stand
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """Everything inventory.toml says. `path` is None for the built-in one with localhost."""
+
+    nodes: Mapping[str, Node]
+    models: Mapping[str, ModelPreset] = field(default_factory=dict)
+    timeouts: Timeouts = Timeouts()
+    model: str | None = None  # [defaults] model
+    idle_timeout: float = 300.0
+    path: Path | None = None

@@ -1,0 +1,187 @@
+"""Which of the engines found on a node shall serve, on what, or which error says why none can."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rbee_ssh.engines import EngineFound
+from rbee_ssh.engines.devices import NOT_A_GPU, PREFIXES, backend_of
+from rbee_ssh.errors import BackendInvalid, BackendUnavailable, DeviceInvalid, EngineBroken, EngineMissing
+from rbee_ssh.inventory import BACKENDS
+from rbee_ssh.node.facts import Facts
+from rbee_ssh.node.gpus import Gpu
+from rbee_ssh.node.remedies import build_for, install, install_xllamacpp
+from rbee_ssh.wording import listed, nearest, quoted
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What LaunchSettings gets. `backend` is "auto" only when nobody could tell what the engine computes on.
+
+    `warning` is one line for the story: the engine runs, but not on the GPU that the node has.
+    """
+
+    engine: EngineFound
+    backend: str
+    device: str | None = None
+    warning: str | None = None
+
+
+def choose_engine(
+    facts: Facts,
+    *,
+    engine: str,
+    backend: str,
+    device: str | None,
+    node_name: str,
+    destination: str | None = None,
+) -> Choice:
+    """The first engine that runs, in the order of "auto", and that has the backend which was asked for.
+
+    Args:
+        engine: "auto" or an engine's name.
+        backend: one of inventory.BACKENDS. "auto" takes the best the engine can; any other is meant.
+        device: "0" or "0,1", indices of the backend's devices; None for all.
+        destination: what to type after `ssh` to reach the node; None when it is this machine.
+
+    Raises:
+        BackendInvalid: no such backend.
+        DeviceInvalid: not a list of indices, or one that the node has not.
+        EngineMissing: nothing was found where engines are looked for.
+        EngineBroken: what was found does not run.
+        BackendUnavailable: no engine that runs can compute on `backend` there. There is no fallback.
+    """
+    if backend not in BACKENDS:
+        near = nearest(backend, BACKENDS)
+        raise BackendInvalid(
+            f"there is no backend {quoted(backend)}",
+            hint=f"--backend {near}" if near else f"the backends are {listed(BACKENDS)}",
+            details={"backends": list(BACKENDS)},
+        )
+    if device is not None and not re.fullmatch(r"[0-9]{1,4}(,[0-9]{1,4})*", device, re.ASCII):
+        raise DeviceInvalid(
+            f"{quoted(device)} is not a list of device indices", hint="write --device 0 or --device 0,1"
+        )
+    running = _running(facts, engine, node_name, destination)
+    if backend in ("auto", "cpu"):
+        chosen, resolved = running[0], _best(facts, running[0]) if backend == "auto" else "cpu"
+    else:
+        able = [found for found in running if _can(facts, found, backend)]
+        if not able:
+            raise _unavailable(facts, running, backend, node_name)
+        chosen, resolved = able[0], backend
+    _check_device(facts, chosen, resolved, device, node_name)
+    warning = _unused_gpu(facts, chosen, node_name, destination) if backend == "auto" else None
+    return Choice(chosen, resolved, device or _only(chosen, resolved), warning)
+
+
+def _running(facts: Facts, engine: str, node_name: str, destination: str | None) -> Sequence[EngineFound]:
+    found = [one for one in facts.engines if engine in ("auto", one.name)]
+    what = "llama.cpp server" if engine == "auto" else engine
+    if not found:
+        looked = [line for line in facts.looked if engine == "auto" or engine in line]
+        raise EngineMissing(
+            f"no {what} on {node_name}" + (f"; looked for {'; '.join(looked)}" if looked else ""),
+            hint=install(engine, facts, destination),
+            details={"node": node_name, "engine": engine, "looked": looked, "problems": list(facts.problems)},
+        )
+    running = [one for one in found if one.problem is None]
+    if not running:
+        first = found[0]
+        raise EngineBroken(
+            f"{first.name} on {node_name} does not run: {first.path}: {first.problem}",
+            hint=install_xllamacpp(facts, destination),
+            details={
+                "node": node_name,
+                "engines": [{"name": e.name, "path": e.path, "problem": e.problem} for e in found],
+            },
+        )
+    return running
+
+
+def _best(facts: Facts, found: EngineFound) -> str:
+    """What "auto" comes to: the engine's GPU backend that the node serves, the CPU when there is none."""
+    for backend in PREFIXES:
+        if _can(facts, found, backend) and found.backends:
+            return backend
+    # A GPU of a kind that rbee has no word for, or an engine that did not tell: it decides by itself.
+    if any(not name.startswith(NOT_A_GPU) for name in found.devices) or (facts.gpus and not found.backends):
+        return "auto"
+    return "cpu"
+
+
+def _can(facts: Facts, found: EngineFound, backend: str) -> bool:
+    if found.devices:
+        return any(backend_of(name) == backend for name in found.devices)
+    if found.backends and backend not in found.backends:
+        return False
+    return bool(_suitable(facts, backend))
+
+
+def _suitable(facts: Facts, backend: str) -> Sequence[Gpu]:
+    """The node's GPUs that `backend` can use; Vulkan is at home on more than one vendor's."""
+    return [gpu for gpu in facts.gpus if backend in (gpu.backend, "vulkan")]
+
+
+def _only(found: EngineFound, backend: str) -> str | None:
+    """All of the backend's devices by their indices, where the engine has devices of others too."""
+    mine = [name for name in found.devices if backend_of(name) == backend]
+    others = [name for name in found.devices if backend_of(name) not in (backend, None)]
+    if not mine or not others:
+        return None
+    return ",".join(str(index) for index in range(len(mine)))
+
+
+def _check_device(facts: Facts, found: EngineFound, backend: str, device: str | None, node_name: str) -> None:
+    if device is None:
+        return
+    if backend == "cpu":
+        raise DeviceInvalid(
+            f"device {device} was asked for, but {found.name} on {node_name} computes on the CPU",
+            hint="leave --device out",
+        )
+    names = [name for name in found.devices if backend_of(name) == backend]
+    if not names:
+        names = [gpu.name for gpu in _suitable(facts, backend)]
+    missing = [index for index in device.split(",") if int(index) >= len(names)]
+    if names and missing:
+        present = ", ".join(f"{index} ({name})" for index, name in enumerate(names))
+        raise DeviceInvalid(
+            f"{node_name} has no device {', '.join(missing)} for {backend}; it has {present}",
+            hint=f"--device {','.join(str(index) for index in range(len(names)))}",
+            details={"node": node_name, "backend": backend, "devices": names},
+        )
+
+
+def _unavailable(
+    facts: Facts, running: Sequence[EngineFound], backend: str, node_name: str
+) -> BackendUnavailable:
+    has = listed(gpu.name for gpu in facts.gpus) or "no GPU that its drivers' tools show"
+    can = "; ".join(
+        f"{one.name} ({one.path}) computes on {listed(one.backends) or 'what it does not tell'}"
+        for one in running
+    )
+    broken = [problem for problem in facts.problems if "-smi" in problem]
+    return BackendUnavailable(
+        f"{node_name} cannot compute on {backend}: it has {has}; {can}"
+        + "".join(f"; {one}" for one in broken),
+        hint="--backend cpu runs the model on the CPU",
+        details={
+            "node": node_name,
+            "backend": backend,
+            "gpus": [gpu.name for gpu in facts.gpus],
+            "engines": [{"name": e.name, "path": e.path, "backends": list(e.backends)} for e in running],
+        },
+    )
+
+
+def _unused_gpu(facts: Facts, found: EngineFound, node_name: str, destination: str | None) -> str | None:
+    if not facts.gpus or not found.backends or _best(facts, found) != "cpu":
+        return None
+    gpu = facts.gpus[0]
+    return (
+        f"{node_name} has {gpu.name}, but its {found.name} is a build for the CPU only and runs there; "
+        f"for the GPU: {build_for(found, gpu, destination)}"
+    )

@@ -1,0 +1,238 @@
+# What a node is, as key<TAB>value lines for facts.py. POSIX sh: dash, bash, busybox, zsh; Linux and macOS.
+# $1 models_dir  $2 engine_path or ''  $3 python or ''  $4 model file or ''
+# $5 which engines: all, auto (as far as the first that runs) or a name; "auto,devices" lists devices as well
+# $6… more Pythons to look into, and env:NAME=VALUE, the variables that engines are started with
+# Numbers are sent as the node tells them. What they mean is decided in Python, where it can be tested.
+
+# engines.sh stands before this file. A subshell: neither variables nor traps nor the locale reach what stands behind it.
+rbee_facts() (
+    set +e +u
+    LC_ALL=C
+    export LC_ALL
+    tab=$(printf '\t')
+    scratch=$(mktemp -d "${TMPDIR:-/tmp}/rbee.XXXXXX" 2>/dev/null) || scratch=$(mktemp -d "$HOME/.rbee.XXXXXX" 2>/dev/null)
+    [ -n "$scratch" ] || printf 'problem\tno temporary directory can be made\n'
+    out=${scratch:-/nonexistent}/out
+    trap '[ -z "$scratch" ] || rm -rf "$scratch"' EXIT
+    trap 'exit 129' HUP INT TERM
+    me=
+
+    # put KEY VALUE…: one line; a value's control characters stay here.
+    put() {
+        line=$1
+        shift
+        for field do
+            case $field in *[[:cntrl:]]*) field=$(printf %s "$field" | tr -d '[:cntrl:]') ;; esac
+            line=$line$tab$field
+        done
+        printf '%s\n' "$line"
+    }
+
+    # tell KEY LINES: the first lines of the last probe's output.
+    tell() {
+        lines=0
+        dd bs=8192 count=1 <"$out" 2>/dev/null | while IFS= read -r text || [ -n "$text" ]; do
+            put "$1" "$text"
+            lines=$((lines + 1))
+            [ "$lines" -lt "$2" ] || break
+        done
+    }
+
+    # limited SECONDS COMMAND…: output in $out, exit status in $code, 124 when the time was over. What hangs in
+    # a driver cannot be killed, so the wait for it is ended by a signal to ourselves.
+    limited() {
+        seconds=$1
+        shift
+        [ -n "$scratch" ] || { code=125; return; }
+        [ -n "$me" ] || me=$(exec sh -c 'echo "$PPID"')
+        late=
+        trap 'late=1' USR1
+        (
+            ulimit -f 131072
+            [ -z "$libraries" ] || { LD_LIBRARY_PATH=$libraries; export LD_LIBRARY_PATH; }
+            # A group of its own, so that a wrapper's children end with it.
+            ! command -v setsid >/dev/null 2>&1 || exec setsid "$@"
+            exec "$@"
+        ) >"$out" 2>&1 </dev/null &
+        probe=$!
+        (
+            trap 'kill "$nap"; exit' ALRM
+            sleep "$seconds" &
+            nap=$!
+            wait "$nap" && kill -USR1 "$me"
+        ) >/dev/null 2>&1 </dev/null &
+        watch=$!
+        wait "$probe" 2>/dev/null
+        code=$?
+        if [ -n "$late" ]; then
+            code=124
+            { kill -9 "-$probe" || kill -9 "$probe"; } 2>/dev/null
+            return
+        fi
+        # Its signal must not come into the next wait. ALRM, because we have no trap for it ourselves: dash loses
+        # a signal that comes to a subshell before it has forgotten the traps of its parent.
+        kill -ALRM "$watch" 2>/dev/null
+        wait "$watch" 2>/dev/null
+    }
+
+    # home PATH: a leading ~ is the home directory, in $place.
+    home() {
+        case $1 in
+        '~') place=$HOME ;;
+        '~/'*) place=$HOME/${1#'~/'} ;;
+        *) place=$1 ;;
+        esac
+    }
+
+    machine() {
+        set -- $(uname -snrm)
+        os=$1 arch=$4
+        put os "$1"
+        put hostname "$2"
+        put kernel "$3"
+        put arch "$4"
+        set -- $(id)
+        case $1 in *'('*) user=${1#*'('} ;; *) user=${1#uid=} ;; esac
+        user=${user%')'}
+        uid=${1#uid=}
+        put uid "${uid%%'('*}"
+        put user "$user"
+        put home "$HOME"
+        put path "$PATH"
+        if [ -z "${SHELL:-}" ]; then
+            SHELL=$(getent passwd "$user" 2>/dev/null || id -P 2>/dev/null)
+            SHELL=${SHELL##*:}
+        fi
+        put shell "$SHELL"
+        put clock "$(date +%s)"
+        case $os in
+        Linux) linux ;;
+        Darwin)
+            limited 5 sysctl hw.memsize hw.ncpu machdep.cpu.brand_string
+            tell sysctl 3
+            limited 5 vm_stat
+            tell vm_stat 12
+            ;;
+        esac
+    }
+
+    linux() {
+        while IFS=: read -r name value; do
+            case $name in
+            'model name'*) put cpu_model "${value# }"; break ;;
+            '') break ;;
+            esac
+        done 2>/dev/null </proc/cpuinfo
+        [ ! -r /proc/device-tree/model ] || put board "$(tr -d '\000' </proc/device-tree/model)"
+        put cpus "$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || grep -c ^processor /proc/cpuinfo)"
+        while read -r name value unit; do
+            case $name in MemTotal: | MemAvailable: | MemFree:) put meminfo "$name $value $unit" ;; esac
+            [ "$name" != MemAvailable: ] || break
+        done 2>/dev/null </proc/meminfo
+        [ ! -r /proc/self/cgroup ] || while IFS=: read -r number controllers group; do
+            case ,$controllers, in
+            ,,) limits /sys/fs/cgroup "$group" memory.max memory.current ;;
+            *,memory,*) limits /sys/fs/cgroup/memory "$group" memory.limit_in_bytes memory.usage_in_bytes ;;
+            esac
+        done </proc/self/cgroup
+    }
+
+    # limits BASE GROUP LIMIT USAGE: cgroup<TAB>limit<TAB>usage<TAB>cache of the group and of those above it.
+    limits() {
+        group=$2
+        while :; do
+            limit= usage= cache=
+            { read -r limit <"$1$group/$3"; } 2>/dev/null
+            # 16 digits are a petabyte: version 1 says "no limit" so.
+            case $limit in
+            '' | max | ????????????????*) ;;
+            *)
+                read -r usage <"$1$group/$4"
+                while read -r name value; do
+                    case $name in inactive_file | total_inactive_file) cache=$value ;; esac
+                done 2>/dev/null <"$1$group/memory.stat"
+                put cgroup "$limit" "$usage" "$cache"
+                ;;
+            esac
+            case $group in '' | /) break ;; esac
+            group=${group%/*}
+        done
+    }
+
+    storage() {
+        home "$1"
+        put models_dir "$place"
+        while [ ! -e "$place" ]; do
+            case $place in
+            /*/*) place=${place%/*} ;;
+            /*) place=/ ;;
+            *) place=. ;;
+            esac
+        done
+        limited 5 df -Pk "$place"
+        tell df 3
+    }
+
+    # model<TAB>state<TAB>size<TAB>mtime<TAB>path
+    model() {
+        home "$1"
+        file=$place
+        if [ -e "$file" ]; then
+            stat=$(stat -L -c '%s %Y' "$file" 2>/dev/null || stat -L -f '%z %m' "$file" 2>/dev/null)
+            if [ ! -f "$file" ]; then
+                state=invalid
+            elif [ ! -r "$file" ]; then
+                state=unreadable
+            elif [ "$(dd if="$file" bs=4 count=1 2>/dev/null | tr -d '\000')" = GGUF ]; then
+                state=gguf
+            else
+                state=invalid
+            fi
+            put model "$state" "${stat%% *}" "${stat#* }" "$file"
+            return
+        fi
+        # What lies in a directory that may not be entered cannot be called missing.
+        while [ ! -d "$place" ]; do
+            case $place in /*/*) place=${place%/*} ;; /*) place=/ ;; *) place=. ;; esac
+        done
+        state=missing
+        [ -x "$place" ] || state=unreadable
+        put model "$state" '' '' "$file"
+    }
+
+    # What systemd does to a user's processes when the last session ends.
+    sessions() {
+        if [ ! -d /run/systemd/system ]; then
+            put systemd none
+            return
+        fi
+        put systemd yes
+        lingers=no
+        [ ! -e "/var/lib/systemd/linger/$user" ] || lingers=yes
+        put linger "$lingers"
+        limited 2 busctl get-property org.freedesktop.login1 /org/freedesktop/login1 \
+            org.freedesktop.login1.Manager KillUserProcesses
+        if [ "$code" -eq 0 ]; then
+            tell kill_user_processes 1
+            grep -q true "$out" && limited 2 systemctl --version && tell systemd_version 1
+            return
+        fi
+        for conf in /etc/systemd/logind.conf /usr/lib/systemd/logind.conf /etc/systemd/logind.conf.d/*.conf \
+            /run/systemd/logind.conf.d/*.conf /usr/local/lib/systemd/logind.conf.d/*.conf \
+            /usr/lib/systemd/logind.conf.d/*.conf; do
+            [ -r "$conf" ] && while read -r name; do
+                case $name in KillUserProcesses=* | '#KillUserProcesses='*) put logind "$conf" "$name" ;; esac
+            done <"$conf"
+        done
+    }
+
+    libraries=
+    machine
+    storage "$1"
+    [ -z "$4" ] || model "$4"
+    sessions
+    rbee_gpus
+    rbee_engines "$@"
+    put facts end
+)
+rbee_facts "$@"

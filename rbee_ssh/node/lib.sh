@@ -1,0 +1,331 @@
+# What every script of rbee on a node shares. POSIX sh; awk, readlink and the usual file tools.
+# Functions answer in upper-case variables: a command substitution would cost a fork.
+
+RBEE_TICK=5
+
+# ROOT: where this machine's workers live. A home can be shared by machines, so the machine's id is in it.
+# BOOT: this boot.
+rbee_init() {
+    umask 077
+    # Where macOS has sysctl, ioreg and netstat; its cron leaves that out.
+    case :$PATH: in *:/usr/sbin:*) ;; *) PATH=$PATH:/usr/sbin:/sbin ;; esac
+    MACHINE=
+    for RBEE_F in /etc/machine-id /var/lib/dbus/machine-id; do
+        [ -n "$MACHINE" ] || { [ -r "$RBEE_F" ] && IFS= read -r MACHINE <"$RBEE_F"; }
+    done
+    [ -n "$MACHINE" ] || MACHINE=$(ioreg -rd1 -c IOPlatformExpertDevice 2>/dev/null |
+        awk -F'"' '/IOPlatformUUID/ { print $4 }')
+    [ -n "$MACHINE" ] || MACHINE=$(hostname 2>/dev/null || uname -n)
+    case $MACHINE in
+    *[!A-Za-z0-9._-]*) MACHINE=$(printf '%s' "$MACHINE" | tr -cd 'A-Za-z0-9._-') ;;
+    esac
+    BOOT=
+    if [ -r /proc/sys/kernel/random/boot_id ]; then
+        IFS= read -r BOOT </proc/sys/kernel/random/boot_id
+    else
+        BOOT=$(sysctl -n kern.bootsessionuuid 2>/dev/null)
+    fi
+    case ${XDG_STATE_HOME:-} in # the XDG specification: a relative one is to be ignored
+    /*) ROOT=$XDG_STATE_HOME/rbee/$MACHINE ;;
+    *) ROOT=$HOME/.local/state/rbee/$MACHINE ;;
+    esac
+    [ -d "$ROOT/workers" ] && return
+    mkdir -p "$ROOT/workers" 2>/dev/null && chmod 700 "$ROOT" "$ROOT/workers" || {
+        printf 'problem\tcannot make %s\n' "$ROOT/workers"
+        return 73
+    }
+}
+
+# SOCKETS: where sockets go when ROOT cannot hold them, else empty.
+# sun_path holds 104 bytes on macOS, 108 on Linux; a socket on a network filesystem is not reachable.
+rbee_sockets() {
+    SOCKETS=
+    case $(df -P "$ROOT" 2>/dev/null | awk 'NR == 2 { print $1 }') in
+    *:/* | //*) SOCKETS=/tmp/rbee-$(id -u) ;;
+    esac
+    RBEE_L=$(printf '%s' "$ROOT/workers/0123456789ab/worker.sock" | wc -c)
+    [ "$RBEE_L" -le 100 ] || SOCKETS=/tmp/rbee-$(id -u)
+    case $ROOT in *'
+'*) SOCKETS=/tmp/rbee-$(id -u) ;; esac
+}
+
+# rbee_socket_dir SOCKET: if it is not to lie under ROOT, its directory is one under /tmp that is ours alone.
+# A symlink or somebody else's is refused, never repaired.
+rbee_socket_dir() {
+    case $1 in '' | "$ROOT"/*) return 0 ;; esac
+    SOCKETS=${1%/*}
+    mkdir -m 700 "$SOCKETS" 2>/dev/null
+    [ -d "$SOCKETS" ] && [ ! -L "$SOCKETS" ] && [ -O "$SOCKETS" ] || return 1
+    case $(ls -ld "$SOCKETS") in drwx------*) return 0 ;; esac
+    return 1
+}
+
+rbee_nap() { sleep 0.05 2>/dev/null || sleep 1; }
+
+# rbee_put FILE VALUE: readers see the old value or the new one, never half of it.
+rbee_put() { { printf '%s\n' "$2" >"$1.tmp" && mv -f "$1.tmp" "$1"; } 2>/dev/null; }
+
+# rbee_mark FILE: make it, empty. Not by `:`, with which a file that cannot be made ends the shell (POSIX 2.8.1).
+rbee_mark() { { printf '' >"$1"; } 2>/dev/null; }
+
+# rbee_get FILE: its first line in GOT, empty when there is none.
+rbee_get() {
+    GOT=
+    [ -r "$1" ] && IFS= read -r GOT <"$1"
+    return 0
+}
+
+# rbee_started PID: STARTED is what tells this process from a later one with its pid; empty when it is gone
+# (a zombie is gone). proc(5): field 22 of stat, counted behind the command's closing bracket; the command may
+# hold anything, newlines too. ps tells local time, and machines travel.
+rbee_started() {
+    STARTED=
+    [ -n "$1" ] || return 1
+    if [ -d /proc/self ]; then
+        RBEE_S=
+        { while IFS= read -r RBEE_L; do RBEE_S=$RBEE_S$RBEE_L; done <"/proc/$1/stat"; } 2>/dev/null
+        RBEE_S=${RBEE_S##*) }
+        case $RBEE_S in [ZX]*) return 1 ;; esac
+        rbee_fields $RBEE_S
+    else
+        STARTED=$(TZ=UTC0 LC_ALL=C ps -o lstart= -p "$1" 2>/dev/null | tr -s ' ' '_')
+    fi
+    [ -n "$STARTED" ]
+}
+
+rbee_fields() {
+    [ $# -lt 20 ] || {
+        OWN_CPU=$((${12} + ${13}))
+        shift 19
+        STARTED=$1
+    }
+}
+
+# rbee_alive "PID STARTED": whether that very process runs.
+rbee_alive() {
+    RBEE_P=${1%% *}
+    [ -n "$RBEE_P" ] && rbee_started "$RBEE_P" && [ "$STARTED" = "${1#* }" ]
+}
+
+# rbee_cpu PGID: CPU is the CPU time of the whole process group in ticks of 1/100 s (a wrapper that does
+# not exec its engine shows none of its own). A leader without children is its group; to look through every
+# process of a large machine takes 50 ms and more.
+rbee_cpu() {
+    if rbee_childless "$1" && rbee_started "$1"; then
+        CPU=$OWN_CPU
+    elif [ -d /proc/self ]; then
+        CPU=$(cat /proc/[0-9]*/stat 2>/dev/null | awk -v g="$1" \
+            '{ sub(/^.*\) /, ""); if ($3 == g || $4 == g) c += $12 + $13 } END { printf "%.0f", c }')
+    else
+        CPU=$(LC_ALL=C ps -A -o pgid= -o time= | awk -v g="$1" '$1 == g { n = split($2, t, ":"); s = 0
+            for (i = 1; i <= n; i++) s = s * 60 + t[i]; c += s * 100 } END { printf "%.0f", c }')
+    fi
+}
+
+# Each thread has children of its own. Not every kernel tells them.
+rbee_childless() {
+    for RBEE_F in "/proc/$1/task"/*/children; do
+        [ -r "$RBEE_F" ] || return 1
+        RBEE_L=
+        { IFS= read -r RBEE_L <"$RBEE_F"; } 2>/dev/null
+        [ -z "$RBEE_L" ] || return 1
+    done
+}
+
+# rbee_connections DIR: CONNS lists the connections its worker has accepted, or that wait to be.
+# /proc/net/unix: flags 00010000 is the listening socket itself; the path stays what it was at bind, and fills
+# the rest of its line whatever it holds.
+rbee_connections() {
+    CONNS=
+    rbee_get "$1/socket"
+    if [ -n "$GOT" ] && [ -r /proc/net/unix ]; then
+        CONNS=$(RBEE_SOCK=$GOT awk 'BEGIN { p = ENVIRON["RBEE_SOCK"] }
+            index($0, p) && $4 != "00010000" { inode = $7
+                sub(/^[^ ]+ [^ ]+ [^ ]+ [^ ]+ [^ ]+ [^ ]+ +[^ ]+ /, "")
+                if ($0 == p) printf " %s", inode }' /proc/net/unix)
+    elif [ -n "$GOT" ]; then
+        CONNS=$(netstat -an -f unix 2>/dev/null | RBEE_SOCK=$GOT awk 'BEGIN { p = " " ENVIRON["RBEE_SOCK"] }
+            substr($0, length($0) - length(p) + 1) == p && $6 != 0 { printf " %s", $1 }')
+    else
+        rbee_get "$1/port"
+        [ -n "$GOT" ] || return 0
+        if [ -r /proc/net/tcp ]; then
+            CONNS=$(awk -v p="$(printf ':%04X' "$GOT")" \
+                '$4 == "01" && ($2 == "0100007F" p || $2 == "7F000001" p) { printf " %s", $3 }' /proc/net/tcp)
+        else
+            CONNS=$(netstat -an -f inet 2>/dev/null | awk -v p="127.0.0.1.$GOT" \
+                '$6 == "ESTABLISHED" && $4 == p { printf " %s", $5 }')
+        fi
+    fi
+}
+
+# The lock of this node's workers: a symlink whose target names its holder, so that taking it and signing
+# it are one step. Nobody holds it across a round trip. rbee_lock PID: for at most 10 s.
+rbee_lock() {
+    rbee_started "$1"
+    RBEE_ME="$1 $STARTED $BOOT"
+    RBEE_N=0
+    until ln -s "$RBEE_ME" "$ROOT/lock" 2>/dev/null; do
+        RBEE_H=$(readlink "$ROOT/lock" 2>/dev/null)
+        if [ -n "$RBEE_H" ]; then
+            if rbee_holder_lives "$RBEE_H" || ! rbee_break_lock "$RBEE_H"; then rbee_nap; fi
+        fi
+        RBEE_N=$((RBEE_N + 1))
+        [ "$RBEE_N" -gt 200 ] || continue
+        [ -z "$RBEE_H" ] || {
+            printf 'locked\t%s\n' "$RBEE_H"
+            return 75
+        }
+        printf 'problem\tcannot write %s\n' "$ROOT" # a full disk, say
+        return 73
+    done
+}
+
+rbee_holder_lives() {
+    [ "${1##* }" = "$BOOT" ] && rbee_alive "${1% *}"
+}
+
+# rbee_break_lock HOLDER: remove the lock of one that died. Two that both saw it dead must not remove, one after
+# the other, first its lock and then the living one that followed: only whose claim on this very holder stands
+# may. Who dies with a claim is itself dead with a name, and the claim on that name gives the same right.
+rbee_break_lock() {
+    until ln -s "$RBEE_ME" "$ROOT/claim $1" 2>/dev/null; do
+        set -- "$(readlink "$ROOT/claim $1" 2>/dev/null)" "$@"
+        [ -n "$1" ] && ! rbee_holder_lives "$1" || return
+    done
+    [ "$(readlink "$ROOT/lock" 2>/dev/null)" != "$RBEE_H" ] || rm -f "$ROOT/lock"
+    for RBEE_C in "$@"; do rm -f "$ROOT/claim $RBEE_C"; done
+}
+
+rbee_unlock() {
+    [ "$(readlink "$ROOT/lock" 2>/dev/null)" != "$RBEE_ME" ] || rm -f "$ROOT/lock"
+}
+
+# rbee_state DIR: STATE as design's words, or `orphan`: an engine without a supervisor.
+rbee_state() {
+    rbee_get "$1/boot"
+    if [ "$GOT" != "$BOOT" ]; then
+        STATE=dead
+        [ ! -e "$1/exit" ] || rbee_ended "$1"
+        return
+    fi
+    if [ -e "$1/exit" ]; then
+        rbee_ended "$1"
+        return
+    fi
+    rbee_get "$1/supervisor"
+    if ! rbee_alive "$GOT"; then
+        STATE=dead
+        [ ! -e "$1/exit" ] || {
+            rbee_ended "$1" # while we looked
+            return
+        }
+        rbee_get "$1/pid"
+        ! rbee_alive "$GOT" || STATE=orphan
+        return
+    fi
+    if [ -e "$1/stopping" ]; then
+        STATE=stopping
+    elif rbee_ready "$1"; then
+        rbee_connections "$1"
+        STATE=idle
+        [ -z "$CONNS" ] || STATE=busy
+    else
+        STATE=starting
+        rbee_get "$1/pid"
+        [ -z "$GOT" ] || [ ! -e "$1/late" ] || STATE=loading
+        rbee_get "$1/socket"
+        [ -z "$GOT" ] || [ ! -S "$GOT" ] || STATE=loading
+        rbee_get "$1/port"
+        [ -z "$GOT" ] || STATE=loading
+    fi
+}
+
+rbee_ended() {
+    STATE=failed
+    [ ! -e "$1/ready" ] || STATE=dead
+    [ ! -e "$1/stopping" ] || STATE=stopped
+}
+
+# rbee_ready DIR: the engine said so in its log; remembered, because the log is capped.
+rbee_ready() {
+    [ ! -e "$1/ready" ] || return 0
+    rbee_get "$1/ready-pattern"
+    [ -n "$GOT" ] && grep -q -F -e "$GOT" "$1/log" 2>/dev/null || return 1
+    rbee_mark "$1/ready"
+    return 0
+}
+
+# rbee_port DIR: the port a `listen = "tcp"` engine got, from its log.
+rbee_port() {
+    [ ! -e "$1/port" ] || return 0
+    rbee_get "$1/port-pattern"
+    [ -n "$GOT" ] || return 0
+    RBEE_PORT=$(awk -v p="$GOT" '{ i = index($0, p) } i { s = substr($0, i + length(p)); sub(/[^0-9].*/, "", s)
+        if (s != "") { print s; exit } }' "$1/log" 2>/dev/null)
+    [ -z "$RBEE_PORT" ] || rbee_put "$1/port" "$RBEE_PORT"
+}
+
+# rbee_retire DIR DRAIN TERM: mark it as stopping and wake its supervisor, which ends it. Under the lock.
+# DRAIN: seconds for running requests; `idle`: only if there is none, else status 1 and nothing changed.
+# The socket goes first: who connected before is seen by the look, who comes later finds no worker here.
+rbee_retire() {
+    rbee_get "$1/socket"
+    RBEE_SOCK=$GOT
+    [ -z "$RBEE_SOCK" ] || mv -f "$RBEE_SOCK" "$RBEE_SOCK.away" 2>/dev/null
+    if [ "$2" = idle ]; then
+        rbee_connections "$1"
+        RBEE_BUSY=$CONNS
+        [ ! -e "$1/used" ] || RBEE_BUSY=used
+        if [ -z "$RBEE_BUSY" ]; then
+            rbee_get "$1/cpu"
+            RBEE_OLD=$GOT
+            rbee_get "$1/pid"
+            rbee_cpu "${GOT%% *}"
+            [ $((CPU - ${RBEE_OLD:-0})) -le $RBEE_TICK ] || RBEE_BUSY=cpu
+        fi
+        if [ -n "$RBEE_BUSY" ]; then
+            [ -z "$RBEE_SOCK" ] || mv -f "$RBEE_SOCK.away" "$RBEE_SOCK" 2>/dev/null
+            return 1
+        fi
+        rbee_put "$1/stopping" "0 $3"
+    else
+        rbee_put "$1/stopping" "$2 $3"
+    fi
+    rbee_get "$1/supervisor"
+    ! rbee_alive "$GOT" || kill -TERM "${GOT%% *}" 2>/dev/null
+    return 0
+}
+
+# rbee_signal NAME PID: to its process group; to itself in the moment in which it has none yet.
+rbee_signal() { kill "-$1" "-$2" 2>/dev/null || kill "-$1" "$2" 2>/dev/null; }
+
+# rbee_kill_orphan DIR: an engine whose supervisor was killed. Found by its record, or by RBEE_WORKER in
+# its environment when the supervisor died before it wrote one. A record of another boot names nobody.
+rbee_kill_orphan() {
+    rbee_ready "$1"
+    rbee_get "$1/boot"
+    if [ "$GOT" = "$BOOT" ]; then
+        rbee_get "$1/pid"
+        ! rbee_alive "$GOT" || rbee_signal KILL "${GOT%% *}"
+    fi
+    for RBEE_E in $(grep -l -F -e "RBEE_WORKER=${1##*/}" /proc/[0-9]*/environ 2>/dev/null); do
+        RBEE_E=${RBEE_E#/proc/}
+        kill -KILL "${RBEE_E%/environ}" 2>/dev/null
+    done
+    [ -e "$1/exit" ] || rbee_put "$1/exit" 137
+}
+
+# rbee_forget DIR: remove the record and what it left elsewhere.
+rbee_forget() {
+    rbee_get "$1/socket"
+    [ -z "$GOT" ] || rm -f "$GOT" "$GOT.away"
+    rm -rf "$1"
+}
+
+# rbee_clear DIR: end and remove what a start that was cut short left. Under the lock, where none is under way.
+rbee_clear() {
+    [ -d "$1" ] && [ ! -L "$1" ] || return 0
+    rbee_kill_orphan "$1"
+    rbee_forget "$1"
+}

@@ -1,0 +1,62 @@
+"""Everything a command wants to know of a node, in one round trip: facts, and the workers' records."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+from rbee_ssh.inventory import Node
+from rbee_ssh.node.facts import SCRIPTS, Facts, arguments, parse_facts
+from rbee_ssh.node.scripts import LIB, LOOK, compose
+from rbee_ssh.ssh import script
+from rbee_ssh.ssh.connection import Connection
+
+_SPLIT = "section\tfacts"
+BODY = compose(
+    LIB,
+    LOOK,
+    then="rbee_init && rbee_sweep && rbee_show_all && rbee_sockets && "
+    "printf 'sockets\\t%s\\n' \"$SOCKETS\"\nprintf 'section\\tfacts\\n'",
+) + compose(*SCRIPTS)
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Facts, and the lines that look.sh printed (read by the workers room)."""
+
+    facts: Facts
+    look: tuple[str, ...]
+
+
+async def probe(
+    connection: Connection,
+    node: Node,
+    *,
+    model_path: str = "",
+    engine: str = "all",
+    backend: str = "auto",
+    device: str | None = None,
+) -> Probe:
+    """Ask a node.
+
+    Args:
+        model_path: a file to look for, absolute or with a leading ~/; empty for none.
+        engine: "all", "auto" (up to the first that runs), or one engine's name.
+        backend, device: what the worker asks for; a GPU's makes every engine tell its devices.
+
+    Raises:
+        NodeFault: the connection or its shell.
+    """
+    args = arguments(
+        node,
+        model_path=model_path,
+        engine=engine,
+        backend=backend,
+        device=device,
+        # The embedded node is this machine: our own interpreter may well have an engine.
+        pythons=[sys.executable] if connection.embedded else [],
+    )
+    result = await script.run(connection, BODY, args, timeout=30.0)
+    lines = result.stdout.split("\n")
+    at = lines.index(_SPLIT) if _SPLIT in lines else len(lines)
+    return Probe(parse_facts("\n".join(lines[at + 1 :])), tuple(lines[:at]))

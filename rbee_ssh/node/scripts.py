@@ -1,0 +1,22 @@
+"""The POSIX sh sources that stand beside the Python that sends them."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+LIB = Path(__file__).with_name("lib.sh")
+LOOK = Path(__file__).with_name("look.sh")
+SUPERVISE = Path(__file__).with_name("supervise.sh")
+
+
+@cache
+def source(path: Path) -> str:
+    """The script without its comment lines: they would travel with every question."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return "\n".join(line for line in lines if not line.lstrip().startswith("#")) + "\n"
+
+
+def compose(*paths: Path, then: str = "") -> str:
+    """The sources one after the other, and a last line of calls."""
+    return "".join(source(path) for path in paths) + then + "\n"

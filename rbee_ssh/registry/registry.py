@@ -1,0 +1,259 @@
+"""The registry: what this control machine remembers of workers and nodes, shared by all of its commands."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from rbee_ssh.registry import entry as entries
+from rbee_ssh.registry.entry import WorkerEntry
+from rbee_ssh.registry.lock import locked
+from rbee_ssh.story import Story
+
+if TYPE_CHECKING:
+    from tinydb.table import Table
+
+    from rbee_ssh.registry.storage import Database
+
+T = TypeVar("T")
+
+MAX_FACTS = 256  # oldest written goes first; a node has a handful
+_CLIENT_ID = re.compile(r"[0-9a-f]{16}")
+
+
+def default_path(environ: Mapping[str, str]) -> Path:
+    """`${XDG_STATE_HOME:-~/.local/state}/rbee/registry.json`."""
+    state_home = environ.get("XDG_STATE_HOME", "")
+    if not os.path.isabs(state_home):  # the XDG specification: a relative one is to be ignored
+        home = environ.get("HOME") or os.path.expanduser("~")
+        state_home = os.path.join(home, ".local", "state")
+    return Path(state_home, "rbee", "registry.json")
+
+
+class Registry:
+    """Workers and facts in one small file. Every method is one transaction, safe against other processes.
+
+    The nodes know everything that stands here. So a file that cannot be read or written is a warning, once,
+    and the registry then remembers nothing.
+
+    Args:
+        path: of the file; its lock and the client id stand beside it. Missing directories are made, 0700.
+        story: told when a file is set aside, or when nothing can be remembered.
+        lock_timeout: seconds to wait for another command's transaction.
+        command: what the lock file calls this process, without arguments.
+
+    Raises (every method):
+        RegistryLocked: another command held the registry for `lock_timeout` seconds.
+    """
+
+    def __init__(
+        self, path: Path, *, story: Story, lock_timeout: float = 10.0, command: str = "rbee"
+    ) -> None:
+        self.path = path
+        self._story = story
+        self._lock_timeout = lock_timeout
+        self._command = command
+        self._client_id: str | None = None
+        self._told_unusable = False
+
+    def workers(self, node: str | None = None) -> list[WorkerEntry]:
+        """All remembered workers, or those of one node, oldest first."""
+        found = [entry for entry in self._stored().values() if node is None or entry.node == node]
+        return sorted(found, key=lambda entry: entry.created)
+
+    def find(self, worker_id: str) -> WorkerEntry | None:
+        """The worker with this id."""
+        return self._stored().get(worker_id)
+
+    def warm(self, request: str) -> list[WorkerEntry]:
+        """Workers to try first for a request with this fingerprint, newest first; none that has ended."""
+        return entries.warm(self._stored().values(), request)
+
+    def put(self, entry: WorkerEntry) -> None:
+        """Remembers `entry`, in the place of the one with its id, whose requests it inherits."""
+        self._change(lambda stored: entries.put(stored, entry))
+
+    def forget(self, worker_id: str) -> None:
+        """Forgets the worker, if it is known."""
+        self._change(lambda stored: {known: it for known, it in stored.items() if known != worker_id})
+
+    def sync_node(self, node: str, told: list[WorkerEntry]) -> None:
+        """Replaces everything remembered of `node` by what it told now; surviving ids keep their requests."""
+        self._change(lambda stored: entries.synced(stored, node, told))
+
+    def facts(self, key: str) -> dict[str, Any] | None:
+        """What `put_facts` kept under this key."""
+
+        def look(database: Database) -> dict[str, Any] | None:
+            document = database.table("facts").get(doc_id=_text_id(key))
+            return dict(document) if document is not None else None
+
+        return self._read(look)
+
+    def put_facts(self, key: str, value: dict[str, Any]) -> None:
+        """Keeps a JSON object under a key. The 256 keys written last are kept.
+
+        Raises:
+            TypeError: `value` is not JSON.
+        """
+
+        def change(database: Database) -> None:
+            table = database.table("facts")
+            kept = {str(document.doc_id): dict(document) for document in table}
+            kept.pop(key, None)
+            _refill(table, dict([*kept.items()][1 - MAX_FACTS :]) | {key: value})
+
+        self._write(change)
+
+    def client_id(self) -> str:
+        """The random id of this control machine, 16 hexadecimal digits, the same for all of its commands.
+
+        It stands in a file of its own, so that it outlives a registry that was set aside or deleted.
+        """
+        if self._client_id is None:
+            path = self.path.with_name("client-id")
+            self._client_id = _read_client_id(path) or self._make_client_id(path)
+        return self._client_id
+
+    @contextmanager
+    def alone(self, name: str) -> Iterator[bool]:
+        """Whether this process is the only one of this control machine inside the block of that name."""
+        path = self.path.with_name(f"{name}.lock")
+        try:
+            _make_private(path.parent)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError:
+            yield True  # nothing can be written here, so nothing can be kept apart
+            return
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                yield False
+            else:
+                yield True
+        finally:
+            os.close(descriptor)
+
+    def _make_client_id(self, path: Path) -> str:
+        from rbee_ssh.registry.storage import replace_file
+
+        made = os.urandom(8).hex()
+        try:
+            with self._lock(shared=False):
+                theirs = _read_client_id(path)  # another command may have been first
+                if theirs is None:
+                    replace_file(path, f"{made}\n".encode())
+                return theirs or made
+        except OSError as problem:
+            self._tell_unusable(problem)
+            return made
+
+    def _stored(self) -> dict[str, WorkerEntry]:
+        return self._read(_workers) or {}
+
+    def _change(self, change: Callable[[dict[str, WorkerEntry]], dict[str, WorkerEntry]]) -> None:
+        def apply(database: Database) -> None:
+            after = change(_workers(database))
+            _refill(
+                database.table("workers"), {known: entries.encode(entry) for known, entry in after.items()}
+            )
+
+        self._write(apply)
+
+    def _read(self, look: Callable[[Database], T]) -> T | None:
+        """What `look` finds under a lock shared with other readers; None when nothing can be read."""
+        from rbee_ssh.registry.storage import Database, Foreign
+
+        try:
+            with self._lock(shared=True), Database(self.path) as database:
+                return look(database)
+        except Foreign:
+            return self._write(look)  # which may set the file aside, since it holds the lock alone
+        except OSError as problem:
+            self._tell_unusable(problem)
+            return None
+
+    def _write(self, change: Callable[[Database], T]) -> T | None:
+        """What `change` returns, once its changes are on the disk; None when nothing can be written."""
+        from rbee_ssh.registry.storage import leftover
+
+        try:
+            with self._lock(shared=False):
+                leftover(self.path).unlink(missing_ok=True)
+                with self._open() as database:
+                    result = change(database)
+                    database.commit()
+                    return result
+        except OSError as problem:
+            self._tell_unusable(problem)
+            return None
+
+    def _open(self) -> Database:
+        from rbee_ssh.registry.storage import Database, Foreign, set_aside
+
+        try:
+            return Database(self.path)
+        except Foreign as problem:
+            aside = set_aside(self.path)
+            self._story.warn(
+                f"the registry was damaged ({problem}): set aside as {aside}; the nodes will be asked again"
+            )
+            return Database(self.path)
+
+    @contextmanager
+    def _lock(self, *, shared: bool) -> Iterator[None]:
+        _make_private(self.path.parent)
+        with locked(
+            self.path.with_suffix(".lock"),
+            shared=shared,
+            timeout=self._lock_timeout,
+            story=self._story,
+            command=self._command,
+        ):
+            yield
+
+    def _tell_unusable(self, problem: OSError) -> None:
+        if not self._told_unusable:
+            self._told_unusable = True
+            self._story.warn(
+                f"nothing can be remembered in {self.path.parent} ({problem.strerror or problem}); "
+                "every command will ask the nodes again"
+            )
+
+
+def _workers(database: Database) -> dict[str, WorkerEntry]:
+    decoded = (entries.decode(document) for document in database.table("workers"))
+    return {entry.id: entry for entry in decoded if entry is not None}
+
+
+def _refill(table: Table, documents: Mapping[str, Mapping[str, Any]]) -> None:
+    from tinydb.table import Document
+
+    table.truncate()
+    table.insert_multiple(Document(document, _text_id(key)) for key, document in documents.items())
+
+
+def _text_id(key: str) -> int:
+    return cast(int, key)  # TinyDB's annotations know integer ids only
+
+
+def _read_client_id(path: Path) -> str | None:
+    try:
+        text = path.read_text(errors="replace").strip()
+    except OSError:
+        return None
+    return text if _CLIENT_ID.fullmatch(text) else None
+
+
+def _make_private(directory: Path) -> None:
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = directory.stat()
+    # One that somebody named (/tmp, say) stays as it is; the files in it are 0600 all the same.
+    if directory.name == "rbee" and status.st_uid == os.getuid() and status.st_mode & 0o077:
+        directory.chmod(0o700)

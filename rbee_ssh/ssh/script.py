@@ -1,0 +1,232 @@
+"""Running a POSIX sh script on a node: one session, one round trip, arguments out of any shell's reach."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+from rbee_ssh.errors import ResponseInvalid, SessionLimit, ShellUnusable
+from rbee_ssh.ssh.connection import Connection, kept
+from rbee_ssh.ssh.lean import asyncssh
+from rbee_ssh.ssh.quote import wrap
+
+# More than any script of ours prints; a node that sends more is broken or hostile.
+MAX_OUTPUT = 4 * 1024 * 1024
+MAX_NOISE = 256 * 1024
+# sshd refuses a session over MaxSessions; the one in the way is usually about to end.
+SESSION_WAITS = (0.1, 0.3, 1.0, 2.0)
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptResult:
+    """What a script printed after its marker, decoded as UTF-8 with replacement, and its exit status."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+class RunningScript:
+    """A script whose marker came back. Lines are read as they come; a payload goes to its stdin."""
+
+    def __init__(
+        self, connection: Connection, process: asyncssh.SSHClientProcess[bytes], rest: bytes
+    ) -> None:
+        self._connection = connection
+        self._process = process
+        self._rest = rest
+        self._ended = False
+
+    async def read(self) -> bytes:
+        """The next piece of output, empty at the end.
+
+        Raises:
+            ConnectionLost: the connection broke.
+        """
+        if self._rest:
+            rest, self._rest = self._rest, b""
+            return rest
+        if self._ended:
+            return b""
+        try:
+            data = await self._process.stdout.read(65536)
+        except (asyncssh.Error, OSError) as error:
+            raise self._connection.lost(error) from error
+        self._ended = not data
+        return data
+
+    async def lines(self) -> AsyncIterator[str]:
+        """The output by lines.
+
+        Raises:
+            ConnectionLost: the connection broke.
+            ResponseInvalid: more output than any script of ours makes.
+        """
+        pending = b""
+        total = 0
+        while data := await self.read():
+            total += len(data)
+            if total > MAX_OUTPUT:
+                raise ResponseInvalid(
+                    f"node {self._connection.name!r} sent more than {MAX_OUTPUT} bytes to a script's question"
+                )
+            *complete, pending = (pending + data).split(b"\n")
+            for line in complete:
+                yield line.decode("utf-8", "replace")
+        if pending:
+            yield pending.decode("utf-8", "replace")
+
+    async def send(self, data: bytes) -> bool:
+        """Send a piece of the payload, waiting while the channel is full; False once nobody takes it.
+
+        Raises:
+            ConnectionLost: the connection broke.
+        """
+        try:
+            self._process.stdin.write(data)
+            await self._process.stdin.drain()
+        except (asyncssh.Error, OSError) as error:
+            if self._connection.closed:
+                raise self._connection.lost(error) from error
+            return False
+        return True
+
+    def end_payload(self) -> None:
+        """No more payload."""
+        with contextlib.suppress(OSError):
+            self._process.stdin.write_eof()
+
+    async def finish(self) -> tuple[int, str]:
+        """Wait for the end: exit status (128 + n after signal n), and what went to stderr.
+
+        Raises:
+            ConnectionLost: the connection broke before the script ended.
+        """
+        try:
+            stderr = await self._process.stderr.read(MAX_NOISE)
+            await self._process.wait_closed()
+        except (asyncssh.Error, OSError) as error:
+            raise self._connection.lost(error) from error
+        status = self._process.returncode
+        if status is None:
+            raise self._connection.lost()
+        return (status if status >= 0 else 128 - status), stderr.decode("utf-8", "replace")
+
+
+@contextlib.asynccontextmanager
+async def running(
+    connection: Connection, body: str, args: Sequence[str] = (), *, payload: bool = False
+) -> AsyncIterator[RunningScript]:
+    """Start `body` on the node and wait for its marker.
+
+    Args:
+        body: POSIX sh, run inside a function with `args` as $1, $2, ….
+        payload: whether `send` will follow; else the script's stdin is /dev/null.
+
+    Raises:
+        ShellUnusable: the marker did not come: no POSIX sh, nologin, a forced command.
+        SessionLimit: the server refuses another session, for longer than we wait.
+        ConnectionLost: the connection broke.
+    """
+    marker = "rbee-" + secrets.token_hex(8)
+    text = wrap(body, args, marker, payload=payload)
+    async with connection.sessions:
+        process = await _session(connection)
+        try:
+            # A login shell may have ended by now: what it said, or that there is no marker, tells.
+            with contextlib.suppress(OSError):
+                process.stdin.write(text.encode("utf-8", "surrogateescape"))
+                if not payload:
+                    process.stdin.write_eof()
+            try:
+                async with asyncio.timeout(connection.timeouts.start):
+                    rest = await _after_marker(connection, process, b"\n" + marker.encode() + b"\n")
+            except TimeoutError:
+                raise _unusable(connection, "no answer from sh", b"", None) from None
+            yield RunningScript(connection, process, rest)
+        finally:
+            process.close()
+            with contextlib.suppress(asyncssh.Error, OSError, TimeoutError):
+                async with asyncio.timeout(2):
+                    await process.wait_closed()
+
+
+async def run(
+    connection: Connection, body: str, args: Sequence[str] = (), *, timeout: float = 60.0
+) -> ScriptResult:
+    """Run `body` on the node and give back everything it printed.
+
+    Raises:
+        ShellUnusable, SessionLimit, ConnectionLost: as `running`.
+        ResponseInvalid: no end within `timeout` seconds, or endless output.
+    """
+    try:
+        async with asyncio.timeout(timeout), running(connection, body, args) as script:
+            lines = [line async for line in script.lines()]
+            status, stderr = await script.finish()
+            return ScriptResult(status, "\n".join(lines), stderr)
+    except TimeoutError:
+        raise ResponseInvalid(
+            f"node {connection.name!r}: a script did not end within {timeout:.0f} s",
+            hint=f"rbee --verbose nodes status {connection.name}",
+        ) from None
+
+
+async def _session(connection: Connection) -> asyncssh.SSHClientProcess[bytes]:
+    for wait in (*SESSION_WAITS, None):
+        connection.acknowledge_soon()
+        try:
+            opening = connection.ssh.create_process(
+                "sh", encoding=None, request_pty=False, send_env=(), env={}
+            )
+            return await kept(opening, lambda late: late.close())
+        except asyncssh.ChannelOpenError as error:
+            if connection.closed:
+                raise connection.lost(error) from error
+            if wait is None:
+                raise SessionLimit(
+                    f"node {connection.name!r} refuses a session: {error.reason}",
+                    hint="raise MaxSessions in the node's sshd_config, or end other sessions of this login",
+                ) from error
+            await asyncio.sleep(wait)
+        except (asyncssh.Error, OSError) as error:
+            raise connection.lost(error) from error
+    raise AssertionError("unreachable")
+
+
+async def _after_marker(
+    connection: Connection, process: asyncssh.SSHClientProcess[bytes], marker: bytes
+) -> bytes:
+    seen = b""
+    while True:
+        try:
+            data = await process.stdout.read(65536)
+        except (asyncssh.Error, OSError) as error:
+            raise connection.lost(error) from error
+        if not data:
+            if connection.closed:
+                raise connection.lost()
+            error_text = await process.stderr.read(4096)
+            await process.wait_closed()
+            raise _unusable(connection, "sh did not run", seen + error_text, process.returncode)
+        seen += data
+        before, found, rest = seen.partition(marker)
+        if found:
+            return rest
+        if len(before) > MAX_NOISE:
+            raise _unusable(connection, "endless output instead of sh", before[:400], None)
+
+
+def _unusable(connection: Connection, what: str, came: bytes, status: int | None) -> ShellUnusable:
+    text = " ".join(came.decode("utf-8", "replace").split())[:200]
+    ended = "" if status is None else f" (exit status {status})"
+    said = f"; it said: {text}" if text else ""
+    return ShellUnusable(
+        f"node {connection.name!r}: {what}{ended}{said}",
+        hint=f"ssh to {connection.name} by hand and run `sh`: the login needs a shell, not nologin "
+        "or a forced command",
+        details={"node": connection.name, "output": text, "status": status},
+    )

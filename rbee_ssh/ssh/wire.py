@@ -1,0 +1,189 @@
+"""Opening connections: every node and every hop the same way, retried where a retry can help."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import re
+import socket
+import time
+from collections.abc import Mapping
+
+from rbee_ssh.errors import JumpFailed, NodeFault, NodeUnreachable, UsageFault
+from rbee_ssh.inventory import Node, Timeouts, check_keys
+from rbee_ssh.ssh import destination
+from rbee_ssh.ssh.connection import Connection
+from rbee_ssh.ssh.destination import MAX_HOPS, Destination
+from rbee_ssh.ssh.lean import asyncssh
+from rbee_ssh.ssh.login import login
+from rbee_ssh.ssh.quote import words as quoted_words
+
+RETRY_WAITS = (0.0, 0.2, 0.4)
+# sshd's MaxStartups starts to drop logins at 10 at once, also on a jump host.
+LOGINS_PER_HOP = 8
+
+
+class Wire:
+    """The connections of one command. Hops are shared by the nodes behind them.
+
+    Args:
+        nodes: the inventory's nodes, which a hop may name.
+        timeouts: connect, connect_tries and keepalive are used here.
+    """
+
+    def __init__(self, nodes: Mapping[str, Node], timeouts: Timeouts) -> None:
+        self._nodes = nodes
+        self._timeouts = timeouts
+        self._hops: dict[tuple[str, ...], asyncio.Task[asyncssh.SSHClientConnection]] = {}
+        self._logins: dict[tuple[str, ...], asyncio.Semaphore] = {}
+
+    async def connect(self, node: Node, *, tries: int | None = None) -> Connection:
+        """Connect and authenticate.
+
+        Args:
+            tries: how often a network failure is tried; the inventory's connect_tries when None.
+
+        Raises:
+            NodeUnreachable, AuthFailed, HostKeyUnknown, HostKeyChanged, JumpFailed: what happened.
+            SshConfigInvalid, KeyNotFound, InventoryInvalid: before anything was sent.
+        """
+        started = time.monotonic()
+        if node.embedded:
+            from rbee_ssh.ssh import embedded
+
+            ssh, server = await embedded.serve()
+            return Connection(
+                node.name,
+                ssh,
+                self._timeouts,
+                connect_seconds=time.monotonic() - started,
+                server=server,
+            )
+        target = destination.of_node(node)
+        ssh = await self._reach(target, tries or self._timeouts.connect_tries)
+        return Connection(node.name, ssh, self._timeouts, connect_seconds=time.monotonic() - started)
+
+    async def tunnel_to(self, target: Destination) -> asyncssh.SSHClientConnection | None:
+        """The connection through which `target` is reached; None when there is no hop.
+
+        Raises:
+            JumpFailed: a hop did not let us through.
+        """
+        if not target.hops:
+            return None
+        return await self._tunnel(target.hops, self._timeouts.connect_tries, target.label)
+
+    async def close(self) -> None:
+        """Close the hops. The connections through them are closed first, by their owners."""
+        for task in self._hops.values():
+            if task.done() and not task.cancelled() and task.exception() is None:
+                task.result().close()
+            else:
+                task.cancel()
+        for task in self._hops.values():
+            with contextlib.suppress(Exception, asyncio.CancelledError):
+                await (await task).wait_closed()
+
+    async def _reach(self, target: Destination, tries: int) -> asyncssh.SSHClientConnection:
+        """Through the hops of `target`, and in."""
+        logins = self._logins.setdefault(target.hops, asyncio.Semaphore(LOGINS_PER_HOP))
+        attempts: list[str] = []
+        for number in range(tries):
+            wait = RETRY_WAITS[min(number, len(RETRY_WAITS) - 1)]
+            if wait:
+                await asyncio.sleep(wait * random.uniform(0.5, 1.5))  # noqa: S311 # jitter, no secret
+            # For each try: what was wrong may be the hop's connection.
+            tunnel = await self._tunnel(target.hops, tries, target.label) if target.hops else None
+            try:
+                async with logins if tunnel else contextlib.nullcontext():
+                    return await login(target, tunnel, self._timeouts)
+            except (OSError, asyncssh.Error) as error:
+                attempts.append(reason(error))
+            except (ValueError, OverflowError) as error:
+                attempts.append(reason(error))
+                break
+        told = "; ".join(f"try {n}: {text}" for n, text in enumerate(attempts, 1))
+        raise NodeUnreachable(
+            f"node {target.label!r} cannot be reached at {target.host} port {target.port}: "
+            f"{told if len(attempts) > 1 else attempts[0]}",
+            hint=self._by_hand(target),
+            details={
+                "node": target.label,
+                "host": target.host,
+                "port": target.port,
+                "attempts": attempts,
+            },
+        )
+
+    def _by_hand(self, target: Destination) -> str:
+        """The ssh command that goes the same way."""
+        words = ["ssh", "-v", *(["-p", str(target.port)] if target.port != 22 else [])]
+        if target.hops:
+            ways = [destination.of_hop(hop, self._nodes, hops=("none",)) for hop in target.hops]
+            words += ["-J", ",".join(f"{way.user}@{way.host}:{way.port}" for way in ways)]
+        return quoted_words([*words, f"{target.user}@{target.alias}"])
+
+    async def _tunnel(self, hops: tuple[str, ...], tries: int, label: str) -> asyncssh.SSHClientConnection:
+        if len(hops) > MAX_HOPS:
+            raise JumpFailed(
+                f"node {label!r}: more than {MAX_HOPS} jump hosts",
+                hint="look for a ProxyJump that leads back to itself",
+                details={"hops": list(hops)},
+            )
+        task = self._hops.get(hops)
+        if task is None or _over(task):
+            task = asyncio.ensure_future(self._open_hop(hops, tries))
+            self._hops[hops] = task
+        try:
+            return await asyncio.shield(task)
+        except UsageFault:
+            raise
+        except NodeFault as error:
+            hop = hops[-1]
+            if isinstance(error, JumpFailed):
+                hop = error.details.get("hop", hop)
+            raise JumpFailed(
+                f"node {label!r}: jump host {hop!r} failed: {error.message}",
+                hint=error.hint,
+                details={"node": label, "hop": hop, "cause": error.code, **error.details},
+            ) from error
+
+    async def _open_hop(self, hops: tuple[str, ...], tries: int) -> asyncssh.SSHClientConnection:
+        if hops[-1] in self._nodes:
+            check_keys(self._nodes[hops[-1]])
+        target = destination.of_hop(hops[-1], self._nodes, hops=hops[:-1])
+        if target.hops and hops[-1] in target.hops:
+            raise JumpFailed(
+                f"jump host {hops[-1]!r} jumps through itself",
+                hint="fix its ProxyJump or jump",
+                details={"hop": hops[-1]},
+            )
+        return await self._reach(target, tries)
+
+
+def _over(hop: asyncio.Task[asyncssh.SSHClientConnection]) -> bool:
+    """Whether the connection to a hop failed, or has ended since: the next command tries again."""
+    return hop.done() and (hop.cancelled() or hop.exception() is not None or hop.result().is_closed())
+
+
+def reason(error: BaseException) -> str:
+    """A network failure in a few words."""
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, UnicodeError):
+        return "that is not a host name"
+    if isinstance(error, asyncssh.ConnectionLost):
+        return f"the connection was closed during the login ({error.reason})"
+    if isinstance(error, asyncssh.ChannelOpenError):
+        return f"the jump host could not connect to it ({error.reason})"
+    if isinstance(error, OSError):
+        # asyncio's own strerror is "Connect call failed (…)", and for several addresses a list of those.
+        numbers = (
+            {error.errno} if error.errno else {int(n) for n in re.findall(r"\[Errno (\d+)\]", str(error))}
+        )
+        if isinstance(error, socket.gaierror) or not numbers:
+            return error.strerror or str(error)
+        return " and ".join(os.strerror(number).lower() for number in sorted(numbers))
+    return str(error) or type(error).__name__

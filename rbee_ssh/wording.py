@@ -1,0 +1,39 @@
+"""How an error text repeats what a user wrote: clipped, quoted, and with the nearest word that is known."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+
+# Control characters, C1 among them, line and paragraph separators, and halves of surrogate pairs (which is
+# how Python shows an argument that was not UTF-8).
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+def has_control(text: str) -> bool:
+    """Whether `text` holds a character that ends a line, steers a terminal, or is no character at all."""
+    return _CONTROL.search(text) is not None
+
+
+def quoted(text: str, limit: int = 60) -> str:
+    """`text` in double quotes on one line, control characters escaped, cut to `limit` characters."""
+    shown = text if len(text) <= limit else text[: limit - 1] + "…"
+    return json.dumps(shown, ensure_ascii=not shown.isprintable())
+
+
+def listed(words: Iterable[str], limit: int = 20) -> str:
+    """The words with commas between, the first `limit` of them, and how many were left out."""
+    every = list(words)
+    rest = f" and {len(every) - limit} more" if len(every) > limit else ""
+    return ", ".join(every[:limit]) + rest
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that `word` is most likely a slip of; None when none is near."""
+    from difflib import get_close_matches
+
+    # The case and the choice between - and _ are the commonest slips, and difflib counts them fully.
+    plain = {name.lower().replace("-", "_"): name for name in known}
+    found = get_close_matches(word[:100].lower().replace("-", "_"), plain, n=1, cutoff=0.6)
+    return plain[found[0]] if found else None

@@ -1,0 +1,192 @@
+"""One request to one worker: its answer, event by event, and what became of it when there is none.
+
+Loaded while the node is busy with the login (infer.py): what is imported here costs no time there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from rbee_ssh.errors import RbeeError, RequestRefused, WorkerStalled
+from rbee_ssh.ssh import http
+from rbee_ssh.ssh.connection import ChannelRefused
+from rbee_ssh.workers import chat
+from rbee_ssh.workers.fleet import Serving
+from rbee_ssh.workers.sse import EventParser
+from rbee_ssh.workers.tally import Tally
+from rbee_ssh.workers.types import Event, InferRequest, Started
+
+if TYPE_CHECKING:
+    from rbee_ssh.workers.records import Record
+
+T = TypeVar("T")
+
+# A tick of the worker's supervisor, and a bit: how long it takes to see whether the worker moves.
+LOOK_SECONDS = 6.0
+
+
+class Missed(Exception):
+    """Nobody answered under this entry: not an error, the full path puts it right."""
+
+
+async def ask(serving: Serving, request: InferRequest, emit: Callable[[Event], None]) -> None:
+    """Send the request, and emit the answer as it comes.
+
+    Raises:
+        Missed: the worker is not there any more, and nothing was emitted.
+        ApiKeyRejected: it has another key by now.
+        RbeeError: whatever ended the answer early.
+    """
+    connection, entry = serving.connection, serving.entry
+    target, body = chat.payload(request, entry.alias, entry.engine)
+    tally = Tally(time.monotonic)
+    started = False
+    if not entry.api_key:
+        raise Missed
+    try:
+        async with contextlib.AsyncExitStack() as stack:
+            asking = http.request(
+                connection,
+                "POST",
+                target,
+                socket=entry.socket,
+                port=entry.port,
+                headers={
+                    "Authorization": f"Bearer {entry.api_key}",
+                    "Content-Type": "application/json",
+                },
+                # Lone surrogates (bytes of argv that are not UTF-8) survive as JSON escapes.
+                body=json.dumps(body, ensure_ascii=True).encode(),
+            )
+            # llama.cpp's server sends not even a status line before it has the first token.
+            answer = await _first(serving, stack.enter_async_context(asking))
+            if answer.status == 503:
+                raise Missed
+            if answer.status != 200:
+                raise chat.refusal(answer.status, await _first(serving, answer.body()))
+            emit(Started(connection.name, entry.id, entry.model, entry.engine, serving.reused))
+            started = True
+            async for server_event in _events(serving, answer):
+                for event in tally.take(chat.read_event(*server_event)):
+                    emit(event)
+    except ChannelRefused as error:
+        raise Missed from error
+    except http.StreamBroken as error:
+        record = await _ended(serving)
+        # Before it said a word it may have been stopped, by its lease or by somebody. If it died, it did so
+        # on this request, and so would the next one.
+        if not started and (record is None or record.state not in ("dead", "failed")):
+            raise Missed from error
+        raise _crashed(serving, request, tally, record) from error
+    except RequestRefused as error:
+        # An engine that is being stopped ends its streams with an error of its own.
+        if started and not tally.finished and not await _alive(serving):
+            raise _crashed(serving, request, tally, await _ended(serving)) from error
+        raise
+    if not tally.finished:
+        if not tally.received and await _alive(serving):
+            # llama-cpp-python answers a prompt that is longer than the context with 200 and nothing.
+            raise RequestRefused(
+                f"worker {entry.id} on node {connection.name!r} gave an empty answer and no reason",
+                hint=f"a shorter prompt, or more than --context {entry.context}",
+                details={"node": connection.name, "worker": entry.id, "context": entry.context},
+            )
+        raise _crashed(serving, request, tally, await _ended(serving))
+    emit(tally.done())
+
+
+async def _events(serving: Serving, answer: http.Response) -> AsyncIterator[tuple[str, str]]:
+    """(data, name) of the stream's events, none of which may be too long in coming."""
+    parser = EventParser()
+    chunks = answer.chunks()
+    came = False
+    while True:
+        chunk = await (_next(serving, chunks) if came else _first(serving, anext(chunks, None)))
+        if chunk is None:
+            break
+        for event in parser.feed(chunk):
+            came = True
+            yield event.data, event.name
+    for event in parser.close():
+        yield event.data, event.name
+
+
+async def _next(serving: Serving, chunks: AsyncIterator[bytes]) -> bytes | None:
+    """The next piece of the answer, None at its end."""
+    limit = serving.connection.timeouts.between_tokens
+    try:
+        async with asyncio.timeout(limit):
+            return await anext(chunks, None)
+    except TimeoutError:
+        raise _stalled(serving, f"no token for {limit:.0f} s") from None
+
+
+async def _first(serving: Serving, coming: Awaitable[T]) -> T:
+    """What is awaited, for as long as the worker moves. In a task of its own: asking that takes a while."""
+    step = asyncio.ensure_future(coming)
+    try:
+        while not (await asyncio.wait([step], timeout=serving.connection.timeouts.first_token))[0]:
+            if not await _working(serving, step):
+                raise _stalled(serving, "no first token, and no activity")
+        return step.result()
+    finally:
+        step.cancel()
+        await asyncio.wait([step])
+        if not step.cancelled():
+            step.exception()  # looked at, or asyncio says at the end that nobody did
+
+
+def _stalled(serving: Serving, what: str) -> WorkerStalled:
+    return WorkerStalled(
+        f"worker {serving.entry.id} on node {serving.connection.name!r}: {what}",
+        hint=f"rbee workers stop --now {serving.entry.id}",
+        details={"node": serving.connection.name, "worker": serving.entry.id},
+    )
+
+
+async def _working(serving: Serving, step: asyncio.Future[T]) -> bool:
+    """Whether the worker moved: a long prompt can be chewed for minutes before the first token."""
+    from rbee_ssh.workers.look import one
+
+    before = await one(serving.connection, serving.entry.id)
+    if (await asyncio.wait([step], timeout=LOOK_SECONDS))[0]:
+        return True
+    after = await one(serving.connection, serving.entry.id)
+    return before is not None and after is not None and before.text("cpu") != after.text("cpu")
+
+
+async def _alive(serving: Serving) -> bool:
+    from rbee_ssh.workers.look import one
+
+    record = await one(serving.connection, serving.entry.id)
+    return record is not None and record.state in ("idle", "busy")
+
+
+async def _ended(serving: Serving) -> Record | None:
+    """The worker's record, once its supervisor has written down how it ended; None when there is none."""
+    from rbee_ssh.workers.look import one
+
+    record = None
+    for _ in range(10):
+        record = await one(serving.connection, serving.entry.id)
+        if record is None or record.state not in ("idle", "busy", "starting", "loading"):
+            break
+        await asyncio.sleep(0.2)
+    return record
+
+
+def _crashed(serving: Serving, request: InferRequest, tally: Tally, record: Record | None) -> RbeeError:
+    from rbee_ssh.workers import failure
+
+    return failure.crashed(
+        record,
+        serving.connection.name,
+        serving.entry.id,
+        tally.received,
+        request.sampling.max_tokens,
+    )

@@ -1,0 +1,92 @@
+"""Idle cleanup: one script a node decides under the node's lock, by the idle time counted there."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rbee_ssh.errors import RbeeError
+from rbee_ssh.node.scripts import LIB, LOOK, compose
+from rbee_ssh.ssh import script
+from rbee_ssh.workers import records
+from rbee_ssh.workers.fleet import Fleet
+from rbee_ssh.workers.look import complain, remember
+from rbee_ssh.workers.stop import STOP
+
+CLEANUP = Path(__file__).with_name("cleanup.sh")
+BODY = compose(
+    LIB,
+    LOOK,
+    STOP,
+    CLEANUP,
+    then='rbee_init && rbee_cleanup "$@" && rbee_show_all',
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CleanupReport:
+    """What a cleanup did: ids; `kept` with the reason; nodes that could not be asked."""
+
+    stopped: tuple[str, ...] = ()
+    kept: tuple[tuple[str, str], ...] = ()
+    pruned: tuple[str, ...] = ()
+    unreachable: dict[str, RbeeError] = field(default_factory=dict)
+
+
+async def cleanup(fleet: Fleet, *, idle: float, dry_run: bool, any_owner: bool) -> CleanupReport:
+    """Stop the workers that have been idle for `idle` seconds; forget the dead; adopt the forgotten.
+
+    One run at a time: while another of this control machine is under way, nothing is done.
+
+    Args:
+        dry_run: only say what would be done.
+        any_owner: also those that another control machine started.
+    """
+    with fleet.registry.alone("cleanup") as alone:
+        if not alone:
+            fleet.story.detail("another cleanup is under way")
+            return CleanupReport()
+        return await _cleanup(fleet, idle=idle, dry_run=dry_run, any_owner=any_owner)
+
+
+async def _cleanup(fleet: Fleet, *, idle: float, dry_run: bool, any_owner: bool) -> CleanupReport:
+    term = fleet.inventory.timeouts.term
+    args = [
+        str(int(idle)),
+        "1" if dry_run else "",
+        "" if any_owner else fleet.registry.client_id(),
+        str(int(term)),
+    ]
+    stopped: list[str] = []
+    kept: list[tuple[str, str]] = []
+    pruned: list[str] = []
+    unreachable: dict[str, RbeeError] = {}
+
+    async def one(name: str) -> None:
+        try:
+            connection = await fleet.connect(name, tries=1)
+            result = await script.run(connection, BODY, args, timeout=term + 60)
+            seen = records.parse(result.stdout.split("\n"))
+            complain(connection, seen)
+        except RbeeError as error:
+            unreachable[name] = error
+            return
+        remember(fleet, name, seen)
+        for word, worker_id, why in seen.results:
+            if word == "stopped":
+                stopped.append(worker_id)
+            elif word == "kept":
+                kept.append((worker_id, why))
+            elif word == "pruned":
+                pruned.append(worker_id)
+            elif word == "forced":
+                fleet.story.warn(f"worker {worker_id} on {name} did not end on TERM and was killed")
+
+    await asyncio.gather(*(one(name) for name in fleet.inventory.nodes))
+    # A machine that stands in the inventory under two names told everything twice.
+    over = {*stopped, *pruned}
+    left = {worker_id: why for worker_id, why in kept if worker_id not in over}
+    return CleanupReport(
+        tuple(dict.fromkeys(stopped)), tuple(left.items()), tuple(dict.fromkeys(pruned)), unreachable
+    )

@@ -1,0 +1,92 @@
+"""What one command works with: the inventory, the registry, and a connection to each node it needs."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from rbee_ssh import inventory as inventories
+from rbee_ssh.inventory import Inventory
+from rbee_ssh.registry import Registry, WorkerEntry
+from rbee_ssh.ssh.connection import Connection
+from rbee_ssh.ssh.wire import Wire
+from rbee_ssh.story import Story
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A worker that is ready, as far as is known, and the way to it."""
+
+    connection: Connection
+    entry: WorkerEntry
+    reused: bool
+
+
+class Fleet:
+    """The nodes of an inventory, connected on first use, one connection each; closed at the end."""
+
+    def __init__(self, inventory: Inventory, registry: Registry, story: Story) -> None:
+        self.inventory = inventory
+        self.registry = registry
+        self.story = story
+        self._wire = Wire(inventory.nodes, inventory.timeouts)
+        self._connections: dict[str, asyncio.Task[Connection]] = {}
+        self._begun: set[str] = set()
+        self.started: dict[str, str] = {}  # workers that this command started, each with its node
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        tasks = list(self._connections.values())
+        for task in tasks:
+            task.cancel()
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(end.close() for end in ended if isinstance(end, Connection)))
+        await self._wire.close()
+
+    async def connect(self, name: str, *, tries: int | None = None) -> Connection:
+        """The connection to a node; a second call gives the same one, a lost one is opened anew.
+
+        Args:
+            tries: how often an unreachable node is tried; the inventory's connect_tries when None.
+
+        Raises:
+            NodeUnknown, KeyNotFound: before anything is sent.
+            NodeFault: the way to the node; see Wire.connect.
+        """
+        task = self._connections.get(name)
+        if name in self._begun:
+            self._begun.discard(name)  # however it ended, that is this caller's answer
+        elif task is not None and task.done() and (task.exception() or task.result().closed):
+            # The new one stands in its place before the old one is waited for: two that ask share it.
+            ended, task = task, self._open(name, tries)
+            if not ended.exception():
+                await ended.result().close()
+        if task is None:
+            task = self._open(name, tries)
+        return await asyncio.shield(task)
+
+    def begin(self, name: str) -> None:
+        """Start to connect to a node that `connect` will be asked for, which then waits for less.
+
+        Raises:
+            NodeUnknown, KeyNotFound: as `connect`, which has all other errors.
+        """
+        if name not in self._connections:
+            self._open(name, None)
+            self._begun.add(name)
+
+    def _open(self, name: str, tries: int | None) -> asyncio.Task[Connection]:
+        node = inventories.node(self.inventory, name)
+        inventories.check_keys(node)
+        task = asyncio.ensure_future(self._wire.connect(node, tries=tries))
+        self._connections[name] = task
+        return task

@@ -1,0 +1,35 @@
+"""run.sh: how a worker's engine is started on its node. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rbee_ssh.engines.base import Launch
+from rbee_ssh.ssh.quote import quote, words
+
+# sun_path less its NUL is 103 bytes on macOS; the `.away` of a retiring socket is a rename, not a bind.
+LONGEST_SOCKET = 100
+
+
+def run_sh(launch: Launch, node_env: Iterable[tuple[str, str]], directory: str) -> str:
+    """The script that becomes the engine.
+
+    What the engine needs is set over the user's env; the API key is read from its file into the one variable
+    that wants it, after both. Nothing secret stands in this text.
+    """
+    lines = ["#!/bin/sh", "umask 077", f"cd {quote(directory)} || exit 1", "export RBEE_WORKER"]
+    lines += [f"export {name}={quote(value)}" for name, value in (*node_env, *launch.env)]
+    if launch.key_env is not None:
+        lines += [f"IFS= read -r {launch.key_env} <key", f"export {launch.key_env}"]
+    lines.append(f"exec {words(launch.argv)}")
+    return "\n".join(lines) + "\n"
+
+
+def socket_path(root: str, sockets: str, worker_id: str) -> str:
+    """Where a worker's socket goes: its directory, else the short private one the node named.
+
+    llama-server takes a host for a UNIX socket only if it ends in ".sock".
+    """
+    if sockets:
+        return f"{sockets}/{worker_id}.sock"
+    return f"{root}/workers/{worker_id}/worker.sock"

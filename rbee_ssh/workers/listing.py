@@ -1,0 +1,90 @@
+"""The workers of the fleet, as their nodes have them now."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from rbee_ssh.errors import RbeeError, WorkerUnknown
+from rbee_ssh.registry import WorkerEntry
+from rbee_ssh.workers import records
+from rbee_ssh.workers.fleet import Fleet
+from rbee_ssh.workers.look import look, remember
+from rbee_ssh.workers.types import LIVE_STATES, Worker
+
+
+async def list_workers(fleet: Fleet, nodes: Sequence[str]) -> tuple[list[Worker], dict[str, RbeeError]]:
+    """All workers on the nodes (all nodes of the inventory when none is named).
+
+    A node that does not answer is in the second value, and its remembered workers are `unknown`.
+    Workers that were stopped are not listed; failed and dead ones are, until a cleanup removes them.
+
+    Raises:
+        NodeUnknown: a name that is not in the inventory.
+    """
+    names = list(nodes) or list(fleet.inventory.nodes)
+    found: dict[str, list[Worker]] = {}
+    unreachable: dict[str, RbeeError] = {}
+
+    async def one(name: str) -> None:
+        try:
+            connection = await fleet.connect(name, tries=1 if len(names) > 1 else None)
+            seen = await look(connection)
+        except RbeeError as error:
+            if error.exit_status == 2:
+                raise
+            unreachable[name] = error
+            found[name] = [_unknown(entry) for entry in fleet.registry.workers(name)]
+            return
+        remember(fleet, name, seen)
+        found[name] = [records.worker(record, name) for record in seen.records if record.state != "stopped"]
+
+    await asyncio.gather(*(one(name) for name in names))
+    return [worker for name in names for worker in found.get(name, [])], unreachable
+
+
+def _unknown(entry: WorkerEntry) -> Worker:
+    return Worker(
+        id=entry.id,
+        node=entry.node,
+        model=entry.model,
+        engine=entry.engine,
+        state="unknown",
+        endpoint=f"unix:{entry.socket}" if entry.socket else f"tcp:127.0.0.1:{entry.port}",
+        pid=entry.pid,
+        started_at=entry.created,
+        idle_seconds=None,
+        lease_seconds=int(entry.lease),
+        log=entry.directory + "/log",
+        owner=entry.owner,
+        match=entry.match,
+    )
+
+
+async def find_worker(fleet: Fleet, worker_id: str) -> Worker:
+    """A worker by its id, or by the start of it when that is enough.
+
+    Raises:
+        WorkerUnknown: none, or several.
+        RbeeError: its node cannot be reached.
+    """
+    entry = fleet.registry.find(worker_id)
+    if entry is not None and entry.node in fleet.inventory.nodes:
+        workers, unreachable = await list_workers(fleet, [entry.node])
+        if unreachable:
+            raise next(iter(unreachable.values()))
+    else:
+        workers, unreachable = await list_workers(fleet, [])
+    # By id: a machine that stands in the inventory under two names shows its workers twice, or, where it can
+    # be reached under one of them only, as unknown beside what they are.
+    by_id = {w.id: w for w in sorted(workers, key=lambda w: w.state != "unknown")}
+    matching = [by_id[worker_id]] if worker_id in by_id else []
+    matching = matching or [w for w in by_id.values() if worker_id and w.id.startswith(worker_id)]
+    if len(matching) == 1:
+        return matching[0]
+    known = sorted(worker.id for worker in by_id.values() if worker.state in LIVE_STATES)
+    raise WorkerUnknown(
+        f"there is no worker {worker_id}" if not matching else f"several workers begin with {worker_id}",
+        hint=f"the known ones: {', '.join(known) or 'none'}",
+        details={"known": known, "unreachable": sorted(unreachable)},
+    )

@@ -1,0 +1,61 @@
+"""Asking a node for its workers, and telling the registry."""
+
+from __future__ import annotations
+
+from rbee_ssh.errors import NodeLocked, ShellUnusable
+from rbee_ssh.registry import WorkerEntry
+from rbee_ssh.ssh import script
+from rbee_ssh.ssh.connection import Connection
+from rbee_ssh.workers import records
+from rbee_ssh.workers.fleet import Fleet
+from rbee_ssh.workers.records import LOOK_BODY, Look, Record
+
+
+async def look(connection: Connection) -> Look:
+    """The workers of a node, now.
+
+    Raises:
+        NodeFault: the connection or its shell.
+    """
+    result = await script.run(connection, LOOK_BODY, timeout=30.0)
+    seen = records.parse(result.stdout.split("\n"))
+    complain(connection, seen)
+    return seen
+
+
+def complain(connection: Connection, seen: Look) -> None:
+    """Raise what the script said stood in its way.
+
+    Raises:
+        ShellUnusable: no place for a state directory.
+        NodeLocked: another command holds the node's lock, for more than 10 s.
+    """
+    if seen.problem:
+        raise ShellUnusable(
+            f"node {connection.name!r}: {seen.problem}",
+            hint="its home directory (or XDG_STATE_HOME) must be writable",
+            details={"node": connection.name},
+        )
+    if seen.locked_by:
+        raise NodeLocked(
+            f"node {connection.name!r}: the lock of its workers is held by process {seen.locked_by}",
+            hint="wait for that command to end, or end that process on the node",
+            details={"node": connection.name, "holder": seen.locked_by},
+        )
+
+
+def remember(fleet: Fleet, node: str, seen: Look) -> None:
+    """Put what the node told into the registry: the node is the truth."""
+    fleet.registry.sync_node(node, [records.entry(record, node) for record in seen.records])
+
+
+async def one(connection: Connection, worker_id: str) -> Record | None:
+    """A single worker's record, None when the node has none of that id."""
+    return (await look(connection)).record(worker_id)
+
+
+async def still_ours(connection: Connection, entry: WorkerEntry) -> bool:
+    """Whether a remembered TCP port is still our worker's: another user may have taken it, and would be
+    shown the API key. A socket in our own directory needs no such look."""
+    record = await one(connection, entry.id)
+    return record is not None and record.state in ("idle", "busy") and record.port == entry.port

@@ -1,0 +1,191 @@
+"""One node, asked for one wish: connected, probed, and what was learned put together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rbee_ssh import inventory as inventories
+from rbee_ssh.errors import ModelInvalid, ModelNotFound, RbeeError, UsageInvalid
+from rbee_ssh.inventory import Node
+from rbee_ssh.models import deliver
+from rbee_ssh.models.refs import LocalFileRef, NodeFileRef
+from rbee_ssh.node.choose import Choice, choose_engine
+from rbee_ssh.node.facts import Facts
+from rbee_ssh.node.probe import probe
+from rbee_ssh.ssh.connection import Connection
+from rbee_ssh.ssh.quote import quote
+from rbee_ssh.workers import records
+from rbee_ssh.workers.fleet import Fleet
+from rbee_ssh.workers.look import complain, remember
+from rbee_ssh.workers.records import Look, Record
+from rbee_ssh.workers.types import LIVE_STATES, WorkerRequest
+from rbee_ssh.workers.wish import Wish, match, wish
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOnNode:
+    """A model file as a node has it: absolute path, bytes, Unix seconds."""
+
+    path: str
+    size: int
+    mtime: int
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Everything known about serving a wish on its node. `model` is None when the file has to be sent."""
+
+    wish: Wish
+    connection: Connection
+    facts: Facts
+    look: Look
+    choice: Choice
+    model: ModelOnNode | None
+    source: deliver.Source | None
+
+    def match_of(self, model: ModelOnNode) -> str:
+        return match(self.wish, self.choice.engine, self.choice.backend, model.path, model.size, model.mtime)
+
+    @property
+    def same(self) -> Record | None:
+        """A living worker that would serve this wish, a ready one first."""
+        if self.model is None:
+            return None
+        wanted = self.match_of(self.model)
+        living = [r for r in self.look.records if r.text("match") == wanted and r.state in LIVE_STATES]
+        living.sort(key=lambda r: r.state not in ("idle", "busy"))
+        return living[0] if living else None
+
+
+async def prepare_all(fleet: Fleet, request: WorkerRequest) -> list[Prepared]:
+    """The nodes that can serve the request: the one it names, or all that can.
+
+    Raises:
+        RbeeError: of the named node; without a name, of the first node if none can.
+    """
+    names = [request.node] if request.node is not None else list(fleet.inventory.nodes)
+    if not names:
+        raise UsageInvalid("the inventory has no node", hint="add a [nodes.NAME] with a host")
+    wishes = [wish(request, fleet.inventory, inventories.node(fleet.inventory, name)) for name in names]
+    source = await _source(fleet, wishes)
+    tries = None if len(wishes) == 1 else 1
+    answers = await asyncio.gather(
+        *(_prepare(fleet, one, source, tries) for one in wishes), return_exceptions=True
+    )
+    able = [answer for answer in answers if isinstance(answer, Prepared)]
+    refused = [answer for answer in answers if isinstance(answer, RbeeError)]
+    for answer in answers:
+        if isinstance(answer, BaseException) and not isinstance(answer, RbeeError):
+            raise answer
+    for error in refused if able else refused[1:]:
+        (fleet.story.detail if able else fleet.story.warn)(error.message)
+    if not able:
+        raise refused[0]
+    return able
+
+
+async def _source(fleet: Fleet, wishes: list[Wish]) -> deliver.Source | None:
+    """The local file's identity, when a node would need it sent: every node but this machine."""
+    for one in wishes:
+        if one.local is not None and not one.node.embedded:
+            return await deliver.identify(one.local, fleet.registry, fleet.story)
+    return None
+
+
+async def _prepare(fleet: Fleet, wanted: Wish, source: deliver.Source | None, tries: int | None) -> Prepared:
+    node = wanted.node
+    connection = await fleet.connect(node.name, tries=tries)
+    path = _path_on_node(wanted, source)
+    answer = await probe(
+        connection,
+        node,
+        model_path=path,
+        engine=wanted.engine,
+        backend=wanted.backend,
+        device=wanted.device,
+    )
+    look = records.parse(answer.look)
+    complain(connection, look)
+    remember(fleet, node.name, look)
+    choice = choose_engine(
+        answer.facts,
+        engine=wanted.engine,
+        backend=wanted.backend,
+        device=wanted.device,
+        node_name=node.name,
+        destination=None if node.embedded else ssh_words(node, fleet.inventory.nodes),
+    )
+    return Prepared(
+        wish=wanted,
+        connection=connection,
+        facts=answer.facts,
+        look=look,
+        choice=choice,
+        model=_model(wanted, answer.facts, path),
+        source=source,
+    )
+
+
+def ssh_words(node: Node, nodes: Mapping[str, Node]) -> str:
+    """What a user types behind `ssh` to get to a node. `nodes`: the inventory's, which a hop may name."""
+
+    def address(there: Node) -> str:
+        return f"{there.user}@{there.host}" if there.user else there.host
+
+    def hop(name: str) -> str:
+        port = nodes[name].port if name in nodes else None
+        return (address(nodes[name]) if name in nodes else name) + (f":{port}" if port else "")
+
+    words = ["-p", str(node.port)] if node.port not in (None, 22) else []
+    if node.identity_file is not None:
+        words += ["-i", str(node.identity_file)]
+    if node.jump:
+        words += ["-J", ",".join(map(hop, node.jump))]
+    return " ".join(map(quote, [*words, address(node)]))
+
+
+def _path_on_node(wanted: Wish, source: deliver.Source | None) -> str:
+    """Where the model is, or will be, on the node."""
+    if isinstance(wanted.ref, NodeFileRef):
+        return wanted.ref.path
+    if isinstance(wanted.ref, LocalFileRef):
+        if wanted.node.embedded and wanted.local is not None:
+            return wanted.local[0]
+        return source.stored_as(wanted.node.models_dir) if source is not None else ""
+    return ""
+
+
+def _model(wanted: Wish, facts: Facts, path: str) -> ModelOnNode | None:
+    """The model file, None when it has to be sent first.
+
+    Raises:
+        ModelNotFound: a file:// that is not on the node.
+        ModelInvalid: it is there, and no GGUF file or not readable.
+    """
+    found = facts.model
+    name = wanted.node.name
+    if found is None or found.state == "missing":
+        if isinstance(wanted.ref, NodeFileRef):
+            raise ModelNotFound(
+                f"node {name!r} has no file {path}",
+                hint=f"rbee infer --node {name} --model ./{Path(path).name} …   # sends a local file there",
+                details={"node": name, "path": path},
+            )
+        if wanted.node.embedded:
+            raise ModelNotFound(f"{path} is gone", details={"path": path})
+        return None
+    if wanted.local is not None and found.size != wanted.local[1]:
+        return None
+    if found.state != "gguf" or found.size is None or found.mtime is None:
+        raise ModelInvalid(
+            f"{path} on node {name!r} is "
+            + ("not readable" if found.state == "unreadable" else "not a GGUF file"),
+            hint="llama.cpp serves models in the GGUF format only"
+            if found.state != "unreadable"
+            else f"ssh {ssh_words(wanted.node, {})} ls -l {quote(quote(path))}",
+            details={"node": name, "path": path},
+        )
+    return ModelOnNode(found.path or path, found.size, found.mtime)

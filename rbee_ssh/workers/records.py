@@ -1,0 +1,195 @@
+"""What a node told of its workers (node/look.sh), as values. All of it is data from a stranger."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from rbee_ssh.node.scripts import LIB, LOOK, compose
+from rbee_ssh.registry import WorkerEntry
+from rbee_ssh.workers.types import STATES, Worker
+
+LOOK_BODY = compose(LIB, LOOK, then="rbee_init && rbee_sweep && rbee_show_all")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One worker as its node has it. `values` are look.sh's lines, `log` the last lines of one that ended."""
+
+    id: str
+    values: dict[str, str] = field(repr=False)  # the API key is among them
+    log: tuple[str, ...] = ()
+
+    @property
+    def state(self) -> str:
+        state = self.values.get("state", "dead")
+        return state if state in STATES else "dead"
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """What the one who started it wrote down: node, model, engine, owner, created, …"""
+        try:
+            spec = json.loads(self.values.get("spec.json", "{}"))
+        except (ValueError, RecursionError):
+            return {}
+        return spec if isinstance(spec, dict) else {}
+
+    def number(self, key: str) -> int | None:
+        value = self.values.get(key, "").split(" ")[0]
+        return int(value) if value.isascii() and value.isdigit() and len(value) < 19 else None
+
+    def text(self, key: str) -> str:
+        return self.values.get(key, "")
+
+    @property
+    def key(self) -> str:
+        """The API key as start.sh makes them, empty when the node has none or something else."""
+        key = self.text("key")
+        return key if 16 <= len(key) <= 128 and all(c in "0123456789abcdef" for c in key) else ""
+
+    @property
+    def port(self) -> int | None:
+        """The port it listens on, where it has no socket."""
+        port = self.number("port")
+        return port if port is not None and 0 < port < 65536 else None
+
+    @property
+    def created(self) -> float | None:
+        """When it was started, a Unix time."""
+        created = self.spec.get("created")
+        if isinstance(created, bool) or not isinstance(created, int | float) or not 0 <= created < 1e11:
+            return None
+        return float(created)
+
+    def told(self, key: str) -> str:
+        """A text of the spec, empty when it is missing or something else."""
+        value = self.spec.get(key)
+        return value if isinstance(value, str) else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Everything a look brought: the workers, where new ones go, and what else the script said."""
+
+    records: tuple[Record, ...] = ()
+    root: str = ""
+    sockets: str = ""
+    boot_id: str = ""
+    uid: str = ""
+    problem: str = ""
+    locked_by: str = ""
+    new: bool | None = None
+    results: tuple[tuple[str, str, str], ...] = field(default=())  # (word, id, why) of stop and cleanup
+
+    def record(self, worker_id: str) -> Record | None:
+        """The newest word on a worker: a script may show it more than once."""
+        found = None
+        for record in self.records:
+            if record.id == worker_id:
+                found = record
+        return found
+
+
+_TOP = {"root": "root", "sockets": "sockets", "boot-id": "boot_id", "uid": "uid", "problem": "problem"}
+_RESULTS = frozenset({"stopped", "forced", "kept", "pruned", "unknown", "alive"})
+
+
+def parse(lines: Iterable[str]) -> Look:
+    """Read look.sh's output. Lines that are not of its form are skipped."""
+    top: dict[str, Any] = {}
+    records: list[Record] = []
+    results: list[tuple[str, str, str]] = []
+    current: dict[str, str] | None = None
+    name = ""
+    log: list[str] = []
+    for line in lines:
+        key, tab, value = line.partition("\t")
+        if not tab:
+            continue
+        if key == "worker":
+            current, name, log = {}, value, []
+        elif current is not None:
+            if key == "end":
+                if is_id(name):
+                    records.append(Record(name, current, tuple(log)))
+                current = None
+            elif key == "log":
+                log.append(value)
+            else:
+                current[key] = value
+        elif key in _TOP:
+            top[_TOP[key]] = value
+        elif key == "locked":
+            top["locked_by"] = value or "?"
+        elif key == "new":
+            top["new"] = value == "1"
+        elif key in _RESULTS:
+            worker, _, why = value.partition("\t")
+            if is_id(worker):
+                results.append((key, worker, why))
+    return Look(records=tuple(records), results=tuple(results), **top)
+
+
+def is_id(text: str) -> bool:
+    """Whether this is the id of a worker: what we make, and nothing that could be a path."""
+    return 0 < len(text) <= 32 and all(c in "0123456789abcdef" for c in text)
+
+
+def worker(record: Record, node: str) -> Worker:
+    """The record as `workers list` shows it."""
+    socket, port = record.text("socket"), record.port
+    if socket:
+        endpoint = f"unix:{socket}"
+    elif port:
+        endpoint = f"tcp:127.0.0.1:{port}"
+    else:
+        endpoint = ""
+    idle = record.number("idle")
+    lease = record.number("lease")
+    return Worker(
+        id=record.id,
+        node=node,
+        model=record.told("model"),
+        engine=record.told("engine"),
+        state=record.state,
+        endpoint=endpoint,
+        pid=record.number("pid"),
+        started_at=record.created,
+        idle_seconds=None if idle is None else idle * 5,
+        lease_seconds=lease if lease is not None else 3600,
+        log=record.text("directory") + "/log",
+        owner=record.told("owner"),
+        match=record.text("match"),
+        exit_status=record.number("exit"),
+        problem="\n".join(record.log) or None,
+    )
+
+
+def entry(record: Record, node: str, requests: tuple[str, ...] = ()) -> WorkerEntry:
+    """The record as the registry remembers it."""
+    spec = record.spec
+    context, parallel = spec.get("context"), spec.get("parallel")
+    return WorkerEntry(
+        id=record.id,
+        node=node,
+        owner=record.told("owner"),
+        match=record.text("match"),
+        requests=requests,
+        model=record.told("model"),
+        engine=record.told("engine"),
+        socket=record.text("socket") or None,
+        port=record.port,
+        api_key=record.key,
+        pid=record.number("pid"),
+        started=record.text("pid").partition(" ")[2],
+        boot_id=record.text("boot"),
+        directory=record.text("directory"),
+        state=record.state,
+        lease=float(record.number("lease") or 0),
+        alias=record.told("model"),
+        context=context if isinstance(context, int) else None,
+        parallel=parallel if isinstance(parallel, int) else 1,
+        created=record.created or 0.0,
+    )

@@ -1,0 +1,216 @@
+"""Find or start the worker that a request needs: the full path through the house."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from rbee_ssh import engines
+from rbee_ssh.engines.base import LaunchSettings
+from rbee_ssh.errors import ForwardingRefused, ModelNotFound, WorkerStartFailed, WorkerStartTimeout
+from rbee_ssh.models import deliver
+from rbee_ssh.node.scripts import LIB, LOOK, SUPERVISE, compose, source
+from rbee_ssh.ssh import script
+from rbee_ssh.ssh.connection import Connection
+from rbee_ssh.workers import failure, placement, records
+from rbee_ssh.workers.fleet import Fleet
+from rbee_ssh.workers.launch import run_sh, socket_path
+from rbee_ssh.workers.look import complain
+from rbee_ssh.workers.prepare import ModelOnNode, Prepared, prepare_all
+from rbee_ssh.workers.ready import wait_ready
+from rbee_ssh.workers.records import Look, Record
+from rbee_ssh.workers.stop import stop_on
+from rbee_ssh.workers.types import LIVE_STATES, Worker, WorkerRequest
+
+START = Path(__file__).with_name("start.sh")
+# A worker can be retired between the look that found it and our request: then there is a next one.
+TRIES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Acquired:
+    """A worker that is ready, and the connection to its node."""
+
+    connection: Connection
+    record: Record
+    reused: bool
+
+
+async def start_worker(fleet: Fleet, request: WorkerRequest) -> tuple[Worker, bool]:
+    """A ready worker for the request; True when it was there before.
+
+    Raises:
+        RbeeError: whatever stands in the way, see cases in errors.py.
+    """
+    got = await acquire(fleet, request)
+    return records.worker(got.record, got.connection.name), got.reused
+
+
+async def acquire(fleet: Fleet, request: WorkerRequest) -> Acquired:
+    """As `start_worker`, with the connection."""
+    for _ in range(TRIES - 1):
+        got = await _acquire(fleet, request)
+        if got is not None:
+            return got
+    got = await _acquire(fleet, request)
+    if got is None:
+        raise WorkerStartFailed(
+            "every worker that was found was being stopped by somebody else",
+            hint="rbee workers list",
+        )
+    return got
+
+
+async def _acquire(fleet: Fleet, request: WorkerRequest) -> Acquired | None:
+    able = await prepare_all(fleet, request)
+    chosen = able[0] if len(able) == 1 else _place(able)
+    if chosen.choice.warning:
+        fleet.story.warn(chosen.choice.warning)
+    for problem in chosen.facts.problems:
+        fleet.story.detail(f"{chosen.wish.node.name}: {problem}")
+    model = chosen.model
+    if model is None:
+        if chosen.source is None:
+            raise ModelNotFound(f"{chosen.wish.shown} is not on {chosen.wish.node.name}")
+        target = chosen.source.stored_as(chosen.wish.node.models_dir)
+        model = ModelOnNode(
+            *await deliver.deliver(
+                chosen.connection,
+                chosen.source,
+                target,
+                fleet.story,
+                free_bytes=chosen.facts.disk_free_bytes,
+            )
+        )
+    return await _find_or_start(fleet, chosen, model)
+
+
+def _place(able: list[Prepared]) -> Prepared:
+    sizes = [p.model.size if p.model else p.source.size if p.source else 0 for p in able]
+    name = placement.choose([_candidate(prepared) for prepared in able], max(sizes))
+    return next(prepared for prepared in able if prepared.wish.node.name == name)
+
+
+def _candidate(prepared: Prepared) -> placement.Candidate:
+    same = prepared.same
+    facts = prepared.facts
+    if prepared.choice.backend == "cpu":
+        free = facts.ram_free_bytes
+    else:
+        memory = [gpu.memory_free_bytes for gpu in facts.gpus if gpu.memory_free_bytes is not None]
+        free = max(memory) if memory else facts.ram_free_bytes
+    claimed = sum(
+        placement.need_bytes(size)
+        for record in prepared.look.records
+        if record.state in ("starting", "loading") and isinstance(size := record.spec.get("model_bytes"), int)
+    )
+    return placement.Candidate(
+        node=prepared.wish.node.name,
+        ready=same is not None and same.state in ("idle", "busy"),
+        live=same is not None,
+        has_model=prepared.model is not None,
+        free_bytes=free,
+        claimed_bytes=claimed,
+    )
+
+
+async def _find_or_start(fleet: Fleet, prepared: Prepared, model: ModelOnNode) -> Acquired | None:
+    """One script under the node's lock decides; None when what it found was being retired."""
+    wanted, connection = prepared.wish, prepared.connection
+    found = prepared.choice.engine
+    engine = engines.by_name(found.name)
+    worker_id = secrets.token_hex(6)
+    look = prepared.look
+    directory = f"{look.root}/workers/{worker_id}"
+    socket = socket_path(look.root, look.sockets, worker_id) if wanted.node.listen == "unix" else None
+    launch = engine.launch(
+        LaunchSettings(
+            engine_path=found.path,
+            model_path=model.path,
+            key_file=f"{directory}/key",
+            directory=directory,
+            socket=socket,
+            context=wanted.context,
+            parallel=wanted.parallel,
+            backend=prepared.choice.backend,
+            device=prepared.choice.device,
+            args=wanted.args,
+            alias=Path(model.path).name,
+            library_path=found.library_path,
+        )
+    )
+    timeouts = connection.timeouts
+    patience = timeouts.start
+    if not engine.binds_before_load:
+        patience = timeouts.load + timeouts.load_per_gib * model.size / 2**30
+    owner = fleet.registry.client_id()
+    spec = {
+        "node": connection.name,
+        "model": wanted.shown,
+        "model_path": model.path,
+        "model_bytes": model.size,
+        "engine": engine.name,
+        "context": wanted.context,
+        "parallel": wanted.parallel,
+        "backend": prepared.choice.backend,
+        "device": wanted.device,
+        "owner": owner,
+        "created": time.time(),
+    }
+    if prepared.same is None:
+        fleet.story.say(f"starting {engine.name} with {Path(model.path).name} on {connection.name}")
+    fleet.started[worker_id] = connection.name  # before it is: the answer may never reach us
+    seen = await _run_start(
+        connection,
+        [
+            worker_id,
+            prepared.match_of(model),
+            json.dumps(spec),
+            run_sh(launch, wanted.node.env, directory),
+            str(int(wanted.lease)),
+            engine.ready_pattern,
+            "" if socket else engine.port_pattern,
+            socket or "",
+            "" if engine.binds_before_load else "1",
+            source(LIB) + source(SUPERVISE),
+            str(int(patience)),
+            *("owner", owner + "\n"),
+            *(word for file in launch.files for word in file),
+        ],
+        patience,
+    )
+    if not seen.new:
+        del fleet.started[worker_id]
+    record = seen.records[-1] if seen.records else None
+    if record is None or record.state in ("stopping", "stopped"):
+        return None
+    if record.state not in LIVE_STATES:
+        raise failure.start_failed(record, connection.name, engine.name)
+    reused = not seen.new
+    listening = record.state != "starting" and (engine.binds_before_load or record.state != "loading")
+    try:
+        if not listening:
+            raise failure.start_timeout(record, connection.name, record.id, patience, "did not answer")
+        if record.state in ("starting", "loading") or not reused:
+            record = await wait_ready(connection, engine, record, model.size, fleet.story)
+    except WorkerStartTimeout:
+        # Whoever started it: it did nothing while we watched, and is in the way of the next one.
+        await stop_on(connection, [record.id], drain=0)
+        raise
+    except ForwardingRefused:
+        if not reused:
+            await stop_on(connection, [record.id], drain=0)  # nobody could ever reach it
+        raise
+    fleet.registry.put(records.entry(record, connection.name, (wanted.fingerprint,)))
+    return Acquired(connection, record, reused)
+
+
+async def _run_start(connection: Connection, args: list[str], patience: float) -> Look:
+    body = compose(LIB, LOOK, START)
+    result = await script.run(connection, body, args, timeout=patience + 30)
+    seen = records.parse(result.stdout.split("\n"))
+    complain(connection, seen)
+    return seen

@@ -1,0 +1,125 @@
+# Find a worker with this match or start one: look, decide and spawn under the lock, in milliseconds.
+# $1 id, $2 match, $3 spec (JSON, one line), $4 run.sh, $5 lease (s), $6 ready pattern, $7 port pattern or '',
+# $8 socket or '', $9 '1' when the engine binds only after the load, ${10} supervise.sh,
+# ${11} seconds to wait for the socket; then name and text of each file of the engine.
+
+# Its own session, so that nothing which happens to this connection reaches it.
+rbee_spawn() {
+    if command -v setsid >/dev/null 2>&1; then
+        setsid sh "$1/supervise.sh" "$1" </dev/null >/dev/null 2>&1 &
+    elif command -v perl >/dev/null 2>&1; then
+        perl -MPOSIX -e 'POSIX::setsid(); exec { $ARGV[0] } @ARGV or exit 127' \
+            sh "$1/supervise.sh" "$1" </dev/null >/dev/null 2>&1 &
+    else
+        python3 -c 'import os, sys; os.setsid(); os.execvp(sys.argv[1], sys.argv[1:])' \
+            sh "$1/supervise.sh" "$1" </dev/null >/dev/null 2>&1 &
+    fi
+    rbee_started $!
+    rbee_put "$1/supervisor" "$! $STARTED"
+}
+
+# Not by rename, as rbee_put does: nobody looks into a directory that is not finished.
+rbee_write() { printf '%s' "$2" >"$1"; }
+rbee_line() { printf '%s\n' "$2" >"$1"; }
+
+# All of it, or status 1: what was cut in its middle would start something else, and without a key an engine
+# serves whoever asks.
+rbee_new() {
+    DIR=$ROOT/workers/$1
+    KEY=$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')
+    [ ${#KEY} -eq 48 ] &&
+        mkdir "$DIR" &&
+        rbee_line "$DIR/boot" "$BOOT" &&
+        rbee_line "$DIR/spec.json" "$3" &&
+        rbee_write "$DIR/run.sh" "$4" &&
+        rbee_line "$DIR/lease" "$5" &&
+        rbee_line "$DIR/ready-pattern" "$6" &&
+        rbee_line "$DIR/port-pattern" "$7" &&
+        rbee_line "$DIR/socket" "$8" &&
+        { [ -z "$9" ] || rbee_mark "$DIR/late"; } &&
+        rbee_write "$DIR/supervise.sh" "${10}" &&
+        rbee_mark "$DIR/log" &&
+        rbee_line "$DIR/key" "$KEY" || return 1
+    MATCH=$2
+    shift 11
+    while [ $# -ge 2 ]; do
+        rbee_write "$DIR/$1" "$2" || return 1
+        shift 2
+    done
+    # Last: a directory without it is one whose start did not get this far, and nobody looks into it.
+    rbee_spawn "$DIR" && rbee_put "$DIR/match" "$MATCH"
+}
+
+rbee_find_or_start() {
+    FOUND=
+    rbee_sweep
+    rbee_lock $$ || return
+    for DIR in "$ROOT"/workers/*/; do
+        DIR=${DIR%/}
+        [ -e "$DIR/match" ] || rbee_clear "$DIR"
+        rbee_get "$DIR/match"
+        [ "$GOT" = "$2" ] || continue
+        rbee_state "$DIR"
+        case $STATE in
+        starting | loading | idle | busy)
+            FOUND=$DIR
+            rbee_mark "$DIR/used" # so that no idle stop comes between this and the request
+            rbee_get "$DIR/socket"
+            # Renamed by a cleanup that was killed while it looked.
+            [ -z "$GOT" ] || [ ! -S "$GOT.away" ] || mv -f "$GOT.away" "$GOT"
+            break
+            ;;
+        # A request that fails again and again must not fill the node.
+        *) [ -z "$(find "$DIR" -prune -mmin +60 2>/dev/null)" ] || rbee_forget "$DIR" ;;
+        esac
+    done
+    if [ -n "$FOUND" ]; then
+        DIR=$FOUND
+        NEW=0
+    else
+        rbee_new "$@" 2>/dev/null || {
+            rbee_clear "$DIR" 2>/dev/null
+            rbee_unlock
+            printf 'problem\tcannot write %s\n' "$ROOT/workers/$1"
+            return 73
+        }
+        NEW=1
+    fi
+    rbee_unlock
+    printf 'new\t%s\n' "$NEW"
+    rbee_show "$DIR"
+    rbee_wait "$DIR" "${11}"
+}
+
+# Until something listens, it ended, or the time is up. A beat each second tells that the node is alive.
+rbee_wait() {
+    BEATS=$(($2 * 20))
+    while [ "$BEATS" -gt 0 ]; do
+        rbee_port "$1"
+        rbee_state "$1"
+        case $STATE in
+        loading | idle | busy)
+            if [ ! -e "$1/late" ] || [ "$STATE" != loading ]; then
+                rbee_show "$1"
+                return 0
+            fi
+            ;;
+        starting) ;;
+        *)
+            rbee_show "$1"
+            return 0
+            ;;
+        esac
+        BEATS=$((BEATS - 1))
+        [ $((BEATS % 20)) -ne 0 ] || printf 'waiting\t%s\n' "${1##*/}" || return 0
+        rbee_nap
+    done
+    rbee_show "$1"
+}
+
+rbee_init || return
+rbee_socket_dir "$8" || {
+    printf 'problem\t%s is not a directory of yours alone\n' "$SOCKETS"
+    return 73
+}
+rbee_find_or_start "$@"

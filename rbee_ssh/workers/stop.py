@@ -1,0 +1,155 @@
+"""Stopping workers: drained, ended by their supervisors, verified gone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rbee_ssh.errors import RbeeError, UsageInvalid, WorkerUnknown
+from rbee_ssh.node.scripts import LIB, LOOK, compose
+from rbee_ssh.ssh import script
+from rbee_ssh.ssh.connection import Connection
+from rbee_ssh.workers import records
+from rbee_ssh.workers.fleet import Fleet
+from rbee_ssh.workers.look import complain, look, remember
+from rbee_ssh.workers.records import Look, Record
+
+STOP = Path(__file__).with_name("stop.sh")
+BODY = compose(LIB, LOOK, STOP, then='rbee_init && rbee_stop "$@"')
+
+
+@dataclass(frozen=True, slots=True)
+class StopReport:
+    """Ids that are gone, those of them that had to be killed, and nodes that could not be asked."""
+
+    stopped: tuple[str, ...] = ()
+    forced: tuple[str, ...] = ()
+    unreachable: dict[str, RbeeError] = field(default_factory=dict)
+
+
+async def stop_on(connection: Connection, ids: Sequence[str], *, drain: float) -> Look:
+    """Stop workers of one node and wait until they are gone.
+
+    Args:
+        drain: seconds for running requests to end.
+
+    Raises:
+        NodeFault: the connection or its shell. The supervisors on the node go on regardless.
+    """
+    term = connection.timeouts.term
+    result = await script.run(
+        connection, BODY, [str(int(drain)), str(int(term)), *ids], timeout=drain + term + 30
+    )
+    seen = records.parse(result.stdout.split("\n"))
+    complain(connection, seen)
+    return seen
+
+
+async def stop_workers(
+    fleet: Fleet, ids: Sequence[str], *, node: str | None, all_: bool, any_owner: bool, now: bool
+) -> StopReport:
+    """Stop the named workers, or a node's, or all of this control machine's.
+
+    Args:
+        any_owner: with node or all_: also those that another control machine started.
+        now: do not wait for running requests.
+
+    Raises:
+        UsageInvalid: nothing was named, or too much.
+        WorkerUnknown: an id that no reachable node knows.
+    """
+    if sum((bool(ids), node is not None, all_)) != 1:
+        raise UsageInvalid(
+            "name workers by id, or a node, or all of them",
+            hint="rbee workers stop ID…   or --node NAME, or --all",
+        )
+    names = _nodes_of(fleet, ids, node)
+    present: dict[str, Sequence[Record]] = {}
+    gone: list[str] = []
+    forced: list[str] = []
+    unreachable: dict[str, RbeeError] = {}
+
+    async def ask(name: str) -> None:
+        try:
+            seen = await look(await fleet.connect(name, tries=1 if len(names) > 1 else None))
+        except RbeeError as error:
+            if error.exit_status == 2:
+                raise
+            unreachable[name] = error
+            return
+        remember(fleet, name, seen)
+        present[name] = seen.records
+
+    async def end(name: str, chosen: Sequence[str]) -> None:
+        fleet.story.say(f"stopping {', '.join(chosen)} on {name}")
+        try:
+            drain = 0.0 if now else fleet.inventory.timeouts.drain
+            answer = await stop_on(await fleet.connect(name), chosen, drain=drain)
+        except RbeeError as error:
+            unreachable[name] = error
+            return
+        for word, worker_id, _ in answer.results:
+            if word == "forced":
+                forced.append(worker_id)
+                fleet.story.warn(f"worker {worker_id} on {name} did not end on TERM and was killed")
+            elif word == "stopped":
+                gone.append(worker_id)
+                fleet.registry.forget(worker_id)
+
+    await asyncio.gather(*(ask(name) for name in names))
+    owner = None if any_owner else fleet.registry.client_id()
+    chosen = choose(present, ids, owner, complete=not unreachable)
+    await asyncio.gather(*(end(name, which) for name, which in chosen.items()))
+    return StopReport(tuple(gone), tuple(forced), unreachable)
+
+
+def choose(
+    present: Mapping[str, Sequence[Record]], ids: Sequence[str], owner: str | None, *, complete: bool
+) -> dict[str, list[str]]:
+    """Which workers of which node are meant.
+
+    Args:
+        present: the records of each node that answered.
+        ids: ids, or the starts of them; empty for all of `owner` (None: of anybody).
+        complete: whether every node answered; if not, an id may be on one that did not.
+
+    Raises:
+        WorkerUnknown: an id that is nobody's, or a start that is several's.
+    """
+    # By id: a machine that stands in the inventory under two names shows its workers twice.
+    by_id = {r.id: (name, r) for name, records in present.items() for r in records if r.state != "stopped"}
+    there = list(by_id.values())
+    chosen: dict[str, list[str]] = {}
+    if not ids:
+        for name, record in there:
+            if owner is None or record.told("owner") == owner:
+                chosen.setdefault(name, []).append(record.id)
+        return chosen
+    known = sorted(record.id for _, record in there)
+    for wanted in dict.fromkeys(ids):
+        meant = [(n, r) for n, r in there if r.id == wanted] or [
+            (n, r) for n, r in there if r.id.startswith(wanted)
+        ]
+        if len(meant) > 1 or (not meant and complete):
+            raise WorkerUnknown(
+                f"{'several workers begin with' if meant else 'there is no worker'} {wanted}",
+                hint=f"the known ones: {', '.join(known) or 'none'}",
+                details={"known": known},
+            )
+        for name, record in meant:
+            chosen.setdefault(name, []).append(record.id)
+    return chosen
+
+
+def _nodes_of(fleet: Fleet, ids: Sequence[str], node: str | None) -> list[str]:
+    """The nodes to ask: where the registry has these workers, else all of the inventory."""
+    if node is not None:
+        return [node]
+    if ids:
+        entries = [fleet.registry.find(worker_id) for worker_id in ids]
+        nodes = {entry.node for entry in entries if entry is not None}
+        if all(entries) and nodes <= set(fleet.inventory.nodes):
+            return sorted(nodes)
+    return list(fleet.inventory.nodes)

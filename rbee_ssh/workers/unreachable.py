@@ -1,0 +1,50 @@
+"""A worker that its node calls ready, and that nobody gets through to: why, and what is done about it."""
+
+from __future__ import annotations
+
+from rbee_ssh.errors import ForwardingRefused
+from rbee_ssh.ssh import script
+from rbee_ssh.ssh.connection import Connection
+from rbee_ssh.workers.fleet import Fleet, Serving
+from rbee_ssh.workers.look import one
+from rbee_ssh.workers.records import Record
+from rbee_ssh.workers.stop import stop_on
+
+
+async def put_right(fleet: Fleet, serving: Serving) -> None:
+    """Stop the worker if it has lost its socket or its key: it could not be used before its lease ends.
+
+    To be asked only when several requests failed: a worker whose retirement is being tried is out of reach
+    for some milliseconds.
+
+    Raises:
+        ForwardingRefused: it has both, so that it must be the SSH server that does not let us through.
+        NodeFault: the connection or its shell.
+    """
+    connection, name = serving.connection, serving.entry.id
+    record = await one(connection, name)
+    if record is None or record.state not in ("idle", "busy"):
+        return
+    socket = record.text("socket")
+    there = not socket or not (await script.run(connection, '[ -S "$1" ]', [socket])).status
+    if there and record.key:
+        raise forwarding_refused(connection, record)
+    fleet.story.warn(
+        f"worker {name} on {connection.name} has lost its {'key' if there else 'socket'} and is stopped"
+    )
+    await stop_on(connection, [name], drain=connection.timeouts.drain)
+
+
+def forwarding_refused(connection: Connection, record: Record) -> ForwardingRefused:
+    """The worker lives and listens, and the channel to it does not open."""
+    unix = bool(record.text("socket"))
+    directive = "AllowStreamLocalForwarding" if unix else "AllowTcpForwarding"
+    return ForwardingRefused(
+        f"node {connection.name!r}: its SSH server does not let us reach the worker: {directive} is off, "
+        "or the key's line in authorized_keys says restrict",
+        hint=f'set listen = "tcp" for node {connection.name} in the inventory, or {directive} yes in its '
+        "sshd_config"
+        if unix
+        else f"{directive} yes (or local) in its sshd_config",
+        details={"node": connection.name, "directive": directive},
+    )

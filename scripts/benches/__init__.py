@@ -1,0 +1,1 @@
+"""Benchmarks: one module each, run by scripts/bench. They share bed, rounds, stopwatch and report."""

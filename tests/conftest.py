@@ -1,0 +1,66 @@
+"""What every test may ask for: the real engines, a real model, and a lab of real SSH nodes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import pytest
+
+from nodekit import Control, LabNode, NodeLab
+from nodekit.engines import Engines, visible_directories
+
+# How long an example takes is the machine's affair, and two cores may be busy with a compiler.
+hypothesis.settings.register_profile(
+    "rbee", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], print_blob=True
+)
+hypothesis.settings.load_profile("rbee")
+
+
+@pytest.fixture(scope="session")
+def engines() -> Engines:
+    return Engines(dict(os.environ))
+
+
+@pytest.fixture(scope="session")
+def model_path(engines: Engines) -> Path:
+    """SmolLM2-135M-Instruct, readable by every user."""
+    return engines.model
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[NodeLab]:
+    """One network for the whole session; nodes and control machines are added as tests need them."""
+    with NodeLab(visible=visible_directories()) as lab:
+        yield lab
+
+
+@pytest.fixture
+def make_node(lab: NodeLab) -> Iterator[Callable[..., LabNode]]:
+    """`lab.node`, for nodes that end with the test. The name may be left out."""
+    made: list[LabNode] = []
+
+    def make(name: str | None = None, **options: Any) -> LabNode:
+        made.append(lab.node(name or f"n{next(lab.names)}", **options))
+        return made[-1]
+
+    yield make
+    for node in reversed(made):
+        lab.remove(node)
+
+
+@pytest.fixture
+def node(make_node: Callable[..., LabNode]) -> LabNode:
+    """A fresh node with plain sh, for one test."""
+    return make_node()
+
+
+@pytest.fixture
+def control(lab: NodeLab) -> Iterator[Control]:
+    """A fresh control machine, for one test."""
+    control = lab.control(f"c{next(lab.names)}")
+    yield control
+    lab.remove(control)

@@ -1,0 +1,62 @@
+"""Workers without a model and nodes without sshd: the scripts as real processes on this machine."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from unit.node.shells import Shell, processes_of
+
+from rbee_ssh.node.scripts import LIB, LOOK, compose
+from rbee_ssh.workers.start import START
+
+START_BODY = compose(LIB, LOOK, START)
+OTHER, THIRD, FOURTH = (secrets.token_hex(6) for _ in range(3))
+SLEEPER = "echo model loaded\nexec sleep 600\n"
+# Holds each connection until its client leaves.
+SERVER = f"""exec {sys.executable} -S -E -c '
+import socket, sys, threading
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(sys.argv[1])
+listener.listen()
+print("model loaded", flush=True)
+def hold(connection):
+    while connection.recv(1000):
+        pass
+    connection.close()
+while True:
+    threading.Thread(target=hold, args=(listener.accept()[0],), daemon=True).start()
+' "$PWD/worker.sock"
+"""
+
+
+def eventually(true: Callable[[], object], *, within: float = 10, why: str = "") -> None:
+    end = time.monotonic() + within
+    while not true():
+        assert time.monotonic() < end, why
+        time.sleep(0.02)
+
+
+def engines(shell: Shell) -> list[int]:
+    return [
+        pid for pid, line in processes_of(shell.home).items() if line == "sleep 600" or "-S -E -c" in line
+    ]
+
+
+def supervisors(shell: Shell) -> list[int]:
+    """Supervisors and their tickers."""
+    return [pid for pid, line in processes_of(shell.home).items() if "supervise.sh" in line]
+
+
+def supervisor(shell: Shell) -> int:
+    return int((shell.worker() / "supervisor").read_text().split()[0])
+
+
+def served(shell: Shell, **options: object) -> Path:
+    """A worker that listens, and the path of its socket."""
+    seen = shell.start(shell.start_words("cd ${0%/*}\n" + SERVER, late=False, **options))  # type: ignore[arg-type]
+    assert seen.records[-1].state in ("loading", "idle"), seen
+    return Path(seen.records[-1].text("socket"))

@@ -1,0 +1,198 @@
+"""How the supervisor ends a worker, whatever disturbs it, under every shell that may be a node's `sh`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+from nodes.fakes import SLEEPER, engines, eventually, served, supervisor
+from unit.node.shells import ID, SHELLS, Shell, connected, processes_of, short_home
+
+from rbee_ssh.workers.stop import BODY as STOP
+
+
+@pytest.fixture(params=SHELLS)
+def shell(request: pytest.FixtureRequest) -> Iterator[Shell]:
+    with short_home(request.param) as shell:
+        yield shell
+
+
+@pytest.fixture
+def dash() -> Iterator[Shell]:
+    with short_home("dash") as shell:
+        yield shell
+
+
+# Prints the exit status as long as it stands there.
+WATCH = """
+while [ -d "$1" ]; do
+    [ ! -e "$1/exit" ] || { read -r S <"$1/exit" && echo "$S"; }
+done 2>/dev/null
+"""
+
+
+# How it ends
+
+
+@pytest.mark.parametrize(
+    ("engine", "status"),
+    [("exit 3", 3), ("kill -SEGV $$", 139), ("kill -KILL $$", 137), ("no-such-engine", 127)],
+)
+def test_the_exit_status_of_an_engine_is_written_down(shell: Shell, engine: str, status: int) -> None:
+    seen = shell.start(shell.start_words(f"echo model loading\n{engine}\n"))
+    (record,) = {record.id: record for record in seen.records}.values()
+    assert (record.state, record.number("exit")) == ("failed", status)
+    assert record.log[0] == "model loading"
+    eventually(lambda: not processes_of(shell.home), why="something was left running")
+
+
+@pytest.mark.parametrize(
+    ("engine", "status", "forced"),
+    [
+        (SLEEPER, 143, False),
+        ("trap 'exit 7' TERM\necho model loaded\nwhile :; do sleep 0.05; done\n", 7, False),
+        ("trap '' TERM\necho model loaded\nwhile :; do sleep 0.05; done\n", 137, True),
+    ],
+)
+def test_a_stop_ends_everything_and_tells_how(shell: Shell, engine: str, status: int, forced: bool) -> None:
+    shell.start(shell.start_words(engine))
+    watched = shell.popen(WATCH, str(shell.worker()))
+    words = [(word, worker) for word, worker, _ in shell.stop(ID, term=1).results]
+    assert words == ([("forced", ID)] if forced else []) + [("stopped", ID)]
+    assert set(watched.communicate(timeout=10)[0].split()[1:]) <= {str(status)}
+    assert not shell.worker().exists()
+    assert processes_of(shell.home) == {}
+
+
+def test_nothing_is_left_behind_by_many_starts_and_stops(shell: Shell) -> None:
+    for _ in range(10):
+        shell.start(shell.start_words(SLEEPER, tick=0.02))
+        time.sleep(0.03)
+        assert [word for word, *_ in shell.stop(ID).results] == ["stopped"]
+        assert list((shell.root / "workers").iterdir()) == []
+        assert [path.name for path in shell.root.iterdir()] == ["workers"]
+    eventually(lambda: not processes_of(shell.home), within=2, why="a process was left")
+
+
+# A supervisor that was disturbed
+
+
+def test_a_killed_supervisor_is_found_by_the_next_look(shell: Shell) -> None:
+    """Also where nothing kills the engine along with it."""
+    shell.start(shell.start_words("(trap '' HUP; exec sleep 600) &\necho model loaded\nwait\n"))
+    kill_supervisor(shell)
+    shell.look()
+    eventually(lambda: not engines(shell), within=2, why="the engine runs on")
+    assert shell.record().state == "dead"
+
+
+def test_the_ticker_ends_what_a_killed_supervisor_left(shell: Shell) -> None:
+    shell.start(shell.start_words("(exec sleep 600) &\necho model loaded\nwait\n", tick=0.2))
+    kill_supervisor(shell)
+    eventually(lambda: not processes_of(shell.home), within=3, why="something runs on")
+
+
+def test_a_stop_whose_signal_was_lost_is_carried_out(shell: Shell) -> None:
+    """The one who marked it was killed, or the supervisor was not yet listening for signals."""
+    shell.start(shell.start_words(SLEEPER, tick=0.2))
+    (shell.worker() / "stopping").write_text("0 5\n")
+    eventually(lambda: not processes_of(shell.home), within=3, why="it was never stopped")
+
+
+def test_a_worker_whose_directory_is_gone_ends(shell: Shell) -> None:
+    """Nobody could find it any more."""
+    shell.start(shell.start_words(SLEEPER, tick=0.2))
+    shell.run("rm -rf ~/.local")
+    eventually(lambda: not processes_of(shell.home), within=5, why="it runs where nobody finds it")
+
+
+def test_the_lease_is_kept_though_somebody_kills_every_sleep(shell: Shell) -> None:
+    shell.start(
+        shell.start_words(
+            f"echo model loaded\nexec {sys.executable} -S -E -c 'import time; time.sleep(600)'", tick=0.3
+        )
+    )
+    for _ in range(3):
+        eventually(lambda: [kill(pid) for pid in sleeps(shell)], why="no tick")
+    (shell.worker() / "lease").write_text("0\n")
+    eventually(lambda: not processes_of(shell.home), within=8, why="nobody counts any more")
+
+
+def kill_supervisor(shell: Shell) -> None:
+    pid = supervisor(shell)
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: pid not in processes_of(shell.home), why="not killed")
+
+
+def kill(pid: int) -> int:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
+    return pid
+
+
+def sleeps(shell: Shell) -> list[int]:
+    return [pid for pid, line in processes_of(shell.home).items() if line.startswith("sleep 0.")]
+
+
+def test_the_log_is_capped_and_the_engine_writes_on(dash: Shell) -> None:
+    words = dash.start_words(
+        "echo model loaded\nyes spam | head -c 9000000\nwhile :; do echo more; sleep 0.1; done", tick=0.2
+    )
+    dash.start(words)
+    log = dash.worker() / "log"
+    eventually((dash.worker() / "log.old").exists, why="not capped")
+    eventually(lambda: 0 < log.stat().st_size < 10_000, why="nothing more in the log")
+    assert (dash.worker() / "log.old").stat().st_size == 2**20
+    assert not (dash.worker() / "log.cut").exists()
+
+
+# Draining
+
+
+def test_a_stop_waits_for_a_connection(shell: Shell) -> None:
+    path = served(shell)
+    with connected(path):
+        stop = shell.popen(*stopping(drain=30))
+        eventually(lambda: not path.exists(), why="it still takes connections")
+        time.sleep(0.3)
+        assert engines(shell)
+    assert "stopped" in stop.communicate(timeout=10)[0]
+
+
+def test_now_is_now_though_another_stop_is_draining(shell: Shell) -> None:
+    path = served(shell)
+    with connected(path):
+        patient = shell.popen(*stopping(drain=30))
+        eventually((shell.worker() / "stopping").exists, why="no stop")
+        time.sleep(0.2)
+        began = time.monotonic()
+        assert [word for word, *_ in shell.stop(ID).results] == ["stopped"]
+        assert time.monotonic() - began < 5
+    assert patient.communicate(timeout=10)[0].endswith(f"\t{ID}\n")
+
+
+def stopping(drain: int) -> tuple[str, ...]:
+    return STOP, str(drain), "5", ID
+
+
+def test_a_cleanup_leaves_alone_what_has_a_connection(shell: Shell) -> None:
+    path = served(shell)
+    (shell.worker() / "idle").write_text("99\n")
+    with connected(path):
+        assert [(word, why) for word, _, why in shell.cleanup().results] == [("kept", "busy")]
+        with connected(path):
+            pass  # the socket is where it was
+
+
+def test_what_a_start_has_just_found_is_not_retired(shell: Shell) -> None:
+    """The lease and the cleanup look at `used` under the lock, where the start has set it."""
+    shell.start(shell.start_words(SLEEPER))
+    retire = 'rbee_put "$1/cpu" 999; rbee_mark "$1/used"; rbee_retire "$1" idle 5 || echo kept'
+    said = shell.lib(f"rbee_lock $$\n{retire}\nrbee_unlock", str(shell.worker()))
+    assert said == "kept\n"
+    assert engines(shell)

@@ -1,0 +1,133 @@
+"""Starts under every shell that may be a node's `sh`: several at once, cut short, on a full disk."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from nodes.fakes import FOURTH, OTHER, SLEEPER, START_BODY, THIRD, engines, eventually, served
+from unit.node.shells import ID, SHELLS, Shell, connected, processes_of, short_home
+
+
+@pytest.fixture(params=SHELLS)
+def shell(request: pytest.FixtureRequest) -> Iterator[Shell]:
+    with short_home(request.param) as shell:
+        yield shell
+
+
+def test_two_starts_make_one_worker(shell: Shell) -> None:
+    words = [shell.start_words(SLEEPER, worker_id=name) for name in (ID, OTHER, THIRD, FOURTH)]
+    running = [shell.popen(START_BODY, *each) for each in words]
+    said = [process.communicate(timeout=30)[0] for process in running]
+    assert sorted("new\t1\n" in text for text in said) == [False, False, False, True]
+    assert len(engines(shell)) == 1
+
+
+def test_a_start_that_was_cut_short_leaves_no_second_engine(shell: Shell) -> None:
+    shell.start(shell.start_words(SLEEPER))
+    (shell.worker() / "match").unlink()  # the last thing a start writes
+    shell.start(shell.start_words(SLEEPER, worker_id=OTHER))
+    eventually(lambda: len(engines(shell)) == 1, within=3, why="two engines for one request")
+    assert [path.name for path in (shell.root / "workers").iterdir()] == [OTHER]
+
+
+def test_a_socket_that_a_killed_cleanup_renamed_comes_back(shell: Shell) -> None:
+    path = served(shell)
+    path.rename(f"{path}.away")
+    seen = shell.start(shell.start_words(SLEEPER, worker_id=OTHER))
+    assert (seen.new, seen.records[-1].id) == (False, ID)
+    with connected(path):
+        pass
+
+
+def test_old_failures_of_a_start_make_room_for_its_next(shell: Shell) -> None:
+    """A request that fails every minute must not fill the node; its last failures stay."""
+    fails = shell.start_words("exit 1")
+    shell.start(fails)
+    old, recent, foreign = (shell.root / "workers" / name for name in (ID, OTHER, THIRD))
+    shell.run(
+        'cp -R "$1" "$2"; cp -R "$1" "$3"; echo another >"$3/match"; touch -t 202001010000 "$1" "$3"',
+        *map(str, (old, recent, foreign)),
+    )
+    shell.start(shell.start_words("exit 1", worker_id=FOURTH))
+    assert [path.exists() for path in (old, recent, foreign)] == [False, True, True]
+
+
+def test_waiting_for_a_slow_start_says_little(shell: Shell) -> None:
+    """A large model loads for an hour, and the answer to a script has a limit."""
+    text = shell.run(START_BODY, *shell.start_words("exec sleep 600", patience=4))
+    assert text.count("worker\t") == 2
+    assert text.count("waiting\t") >= 3
+
+
+@contextmanager
+def small_disk(shell: Shell, size: str) -> Iterator[Path]:
+    """Under the directories of the workers."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: mounts a small tmpfs")
+    workers = shell.root / "workers"
+    options = f"size={size},mode=700,nr_inodes=64"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", workers], check=True)
+    try:
+        yield workers
+    finally:
+        subprocess.run(["umount", "-l", workers], check=True)
+
+
+@pytest.mark.parametrize("size", ["4k", "12k", "24k", "36k"])
+def test_a_full_disk_starts_nothing(shell: Shell, size: str) -> None:
+    """A script of the engine that was cut in its middle would start something else."""
+    with small_disk(shell, size) as workers:
+        seen = shell.start(shell.start_words(SLEEPER))
+        assert seen.problem == f"cannot write {workers}/{ID}", seen
+        eventually(lambda: not processes_of(shell.home), within=3, why="something was started")
+        assert list(workers.iterdir()) == []
+
+
+@pytest.mark.parametrize("ended", ["stop", "lease"])
+def test_a_full_disk_keeps_nothing_running(shell: Shell, ended: str) -> None:
+    with small_disk(shell, "1m") as workers:
+        lease = 0 if ended == "lease" else 3600
+        shell.start(shell.start_words(f"sleep 0.5\n{SLEEPER}", lease=lease, tick=0.2))
+        with suppress(OSError):
+            for number in range(100):
+                (workers / str(number)).write_bytes(b"x" * 100_000 if number < 10 else b"")
+        if ended == "stop":
+            assert shell.stop(ID).results == (("stopped", ID, ""),)
+        eventually(lambda: not processes_of(shell.home), within=5, why="it runs on")
+
+
+def test_a_start_that_cannot_be_finished_is_undone(shell: Shell) -> None:
+    last = 'rbee_put "$DIR/match" "$MATCH"'
+    assert START_BODY.count(last) == 1
+    said = shell.run(START_BODY.replace(last, "{ sleep 0.3; false; }"), *shell.start_words(SLEEPER))
+    assert said.startswith("problem\t")
+    eventually(lambda: not processes_of(shell.home), within=3, why="what was started runs on")
+    assert list((shell.root / "workers").iterdir()) == []
+
+
+def test_no_key_no_worker(shell: Shell) -> None:
+    """Without one an engine would serve whoever asks."""
+    said = shell.run("od() { :; }\n" + START_BODY, *shell.start_words(SLEEPER))
+    assert "problem\t" in said
+    assert processes_of(shell.home) == {}
+
+
+def test_the_port_of_a_worker_is_found_though_its_start_was_killed(shell: Shell) -> None:
+    words = shell.start_words("sleep 0.5\necho port 4711\nexec sleep 600", socket=None, tick=0.2)
+    start = shell.popen(START_BODY, *words)
+    eventually((shell.worker() / "match").exists, why="not started")
+    start.kill()
+    start.communicate()
+    eventually(lambda: shell.record().number("port") == 4711, why="nobody knows its port")
+
+
+def test_a_worker_that_ends_while_it_is_looked_at_tells_how(shell: Shell) -> None:
+    shell.worker(log="x", ready_pattern="y")
+    ends = 'rbee_alive() { rbee_put "$DIR/exit" 3; false; }'
+    said = shell.lib(f'{ends}\nDIR=$1\nrbee_state "$1"\necho $STATE', str(shell.worker()))
+    assert said == "failed\n"

@@ -1,0 +1,340 @@
+"""How `rbee` ends: exit status, what it prints, and what signals and closed pipes do to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rbee_ssh.cli.run import GRACE
+
+PROBE = Path(__file__).with_name("probe.py")
+
+
+@pytest.fixture
+def environ(tmp_path: Path) -> dict[str, str]:
+    return {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "LANG": "C"}
+
+
+def rbee(*args: str, environ: dict[str, str], **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", str(PROBE), *args],
+        env=environ,
+        cwd=environ["HOME"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        **options,
+    )
+
+
+def test_version(environ: dict[str, str]) -> None:
+    done = rbee("--version", environ=environ)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "rbee 0.1.0\n", "")
+
+
+def test_version_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from rbee_ssh.cli.main import run; assert run(['--version']) == 0;"
+        "print([m for m in sys.modules if m.split('.')[0] in"
+        " ('asyncio','asyncssh','httpx','h11','rich','tinydb','tomllib','fabric','paramiko','json')"
+        " or m.startswith(('rbee_ssh.inventory','rbee_ssh.registry','rbee_ssh.workers'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "rbee 0.1.0\n[]\n"
+
+
+def test_help_is_an_answer(environ: dict[str, str]) -> None:
+    for args in (("--help",), ("infer", "-h"), ("workers", "--help"), ("workers", "stop", "--help")):
+        done = rbee(*args, environ=environ)
+        assert done.returncode == 0 and done.stdout.startswith("Usage: rbee") and not done.stderr
+
+
+def test_no_command_shows_the_help_on_stderr(environ: dict[str, str]) -> None:
+    for args in ((), ("nodes",)):
+        done = rbee(*args, environ=environ)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "Commands:" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("infre",), 'did you mean "infer"?'),
+        (("infer", "--modle", "x", "Hi"), "--modle"),
+        (("infer", "--top-p", "2", "Hi"), "2"),
+        (("infer", "--temperature", "nan", "Hi"), "finite"),
+        (("cleanup", "--idle", "soon"), "soon"),
+        (("workers", "stop"), "expected one of"),
+        (("workers", "stop", "w1", "--all"), "expected one of"),
+        (("nodes", "trust", "localhost", "--yes"), "--fingerprint"),
+        (("probe",), "KIND"),
+        ((), "missing command"),
+    ],
+)
+def test_wrong_usage(environ: dict[str, str], args: tuple[str, ...], words: str) -> None:
+    if args:
+        done = rbee(*args, environ=environ)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith("error: ") and words in done.stderr
+        assert "Traceback" not in done.stderr
+    done = rbee(*args, "--json", environ=environ)
+    assert done.returncode == 2
+    error = json.loads(done.stdout)["error"]
+    assert error["code"] == "USAGE_INVALID" and words in error["message"]
+
+
+def test_wrong_usage_says_where_the_help_is(environ: dict[str, str]) -> None:
+    assert rbee("workers", "logs", environ=environ).stderr.endswith("hint: rbee workers logs --help\n")
+
+
+def test_a_group_without_a_command_is_wrong_usage_for_a_program(environ: dict[str, str]) -> None:
+    done = rbee("--json", "nodes", environ=environ)
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["error"]["message"] == "rbee nodes: no command given"
+
+
+def test_json_after_two_dashes_is_a_prompt_and_no_option(environ: dict[str, str]) -> None:
+    done = rbee("infer", "--bogus", "--", "--json", environ=environ)
+    assert (done.returncode, done.stdout) == (2, "")
+
+
+@pytest.mark.parametrize("place", ["before", "after", "between"])
+def test_global_options_work_before_and_after_the_command(environ: dict[str, str], place: str) -> None:
+    given = ["--json", "-q", "-v", "--debug", "--inventory", "x.toml"]
+    args = {
+        "before": [*given, "probe", "settings"],
+        "after": ["probe", "settings", *given],
+        "between": [*given[:2], "probe", *given[2:], "settings"],
+    }[place]
+    done = rbee(*args, environ=environ)
+    assert done.stdout.splitlines() == [
+        '{"as_json":true,"quiet":true,"verbose":true,"debug":true}',
+        '"x.toml"',
+    ]
+
+
+def test_the_last_inventory_given_counts(environ: dict[str, str]) -> None:
+    done = rbee("--inventory", "a", "probe", "settings", "--inventory", "b", environ=environ)
+    assert done.stdout.splitlines()[1] == '"b"'
+
+
+def test_an_error_of_ours(environ: dict[str, str]) -> None:
+    done = rbee("probe", "error", environ=environ)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "error: gpu\\x1b[2J1 is off\nhint: rbee nodes status\n"
+    done = rbee("--json", "probe", "error", environ=environ)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert json.loads(done.stdout)["error"]["details"] == {"tries": 3}
+
+
+def test_an_error_inside_a_task_group_is_the_one_that_is_told(environ: dict[str, str]) -> None:
+    assert rbee("probe", "group", environ=environ).stderr == "error: inner\n"
+
+
+def test_a_command_may_choose_its_exit_status(environ: dict[str, str]) -> None:
+    assert rbee("probe", "exit", environ=environ).returncode == 1
+
+
+def test_a_bug_is_one_line_and_its_traceback_a_private_file(environ: dict[str, str]) -> None:
+    state = Path(environ["HOME"]) / "state"
+    done = rbee("probe", "bug", environ={**environ, "XDG_STATE_HOME": str(state)})
+    assert done.returncode == 1
+    (saved,) = (state / "rbee").iterdir()
+    assert (
+        done.stderr.splitlines()[0]
+        == f"error: unexpected ValueError: odd\\x1b[2J thing; the traceback is in {saved}"
+    )
+    assert "Traceback" not in done.stderr
+    assert stat.S_IMODE(saved.stat().st_mode) == 0o600
+    assert "in probe" in saved.read_text()
+    debug = rbee("--debug", "probe", "bug", environ=environ)
+    assert "Traceback" in debug.stderr
+    told = json.loads(rbee("--json", "probe", "bug", environ=environ).stdout)["error"]
+    assert told["code"] == "UNEXPECTED" and Path(told["details"]["traceback"]).is_file()
+
+
+def test_a_bug_is_told_even_where_nothing_can_be_saved(environ: dict[str, str]) -> None:
+    done = rbee("probe", "bug", environ={**environ, "XDG_STATE_HOME": "/dev/null"})
+    assert done.returncode == 1
+    assert "could not be saved" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_somebody_elses_broken_pipe_is_not_taken_for_stdouts(environ: dict[str, str]) -> None:
+    done = rbee("probe", "stray", environ=environ)
+    assert done.returncode == 1
+    assert "somebody else's pipe" in done.stderr
+
+
+class Running:
+    """A probe that has begun to wait."""
+
+    def __init__(self, args: tuple[str, ...], environ: dict[str, str], before: Sequence[str] = ()) -> None:
+        self.home = Path(environ["HOME"])
+        self.process = subprocess.Popen(
+            [*before, sys.executable, str(PROBE), *args],
+            env=environ,
+            cwd=self.home,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout is not None and self.process.stderr is not None
+        begun = self.process.stderr if "full" in args else self.process.stdout
+        assert begun.readline() == "ready\n"
+
+    def end(self, seconds: float) -> tuple[int, str, str]:
+        """Exit status, stdout and stderr; it must not take longer."""
+        out, err = self.process.communicate(timeout=seconds)
+        return self.process.returncode, out, err
+
+    @property
+    def tidied(self) -> bool:
+        return (self.home / "tidied").exists()
+
+
+Start = Callable[..., Running]
+
+
+@pytest.fixture
+def start(environ: dict[str, str]) -> Iterator[Start]:
+    started: list[Running] = []
+
+    def begin(*args: str, before: Sequence[str] = ()) -> Running:
+        started.append(Running(args, environ, before))
+        return started[-1]
+
+    yield begin
+    for one in started:
+        one.process.kill()
+        one.process.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("kind", ["waits", "returns", "fails", "sync"])
+def test_a_signal_cancels(start: Start, number: signal.Signals, kind: str) -> None:
+    probe = start("probe", kind)
+    probe.process.send_signal(number)
+    status, out, err = probe.end(5)
+    assert (status, out) == (130, "")
+    assert err.strip() == "cancelled"
+    assert probe.tidied or kind == "sync"
+
+
+def test_cancelling_is_an_error_for_a_program(start: Start) -> None:
+    probe = start("--json", "probe", "waits")
+    probe.process.send_signal(signal.SIGINT)
+    status, out, err = probe.end(5)
+    assert (status, err) == (130, "")
+    assert json.loads(out)["error"]["code"] == "CANCELLED"
+
+
+def test_the_second_signal_leaves_at_once(start: Start) -> None:
+    probe = start("probe", "hangs")
+    probe.process.send_signal(signal.SIGINT)
+    assert probe.process.stdout is not None
+    assert probe.process.stdout.readline() == "tidying\n"
+    began = time.monotonic()
+    probe.process.send_signal(signal.SIGINT)
+    assert probe.end(5)[0] == 130
+    assert time.monotonic() - began < 1
+
+
+def test_tidying_up_has_an_end(start: Start) -> None:
+    probe = start("probe", "hangs")
+    probe.process.send_signal(signal.SIGTERM)
+    assert probe.end(GRACE + 5)[0] == 130
+
+
+def test_a_signal_reaches_a_command_whose_reader_does_not_read(start: Start) -> None:
+    # It sits in a write to a full pipe, and the event loop does not turn.
+    probe = start("probe", "full")
+    time.sleep(0.3)
+    probe.process.send_signal(signal.SIGINT)
+    probe.process.send_signal(signal.SIGINT)
+    time.sleep(0.2)
+    probe.process.send_signal(signal.SIGINT)
+    probe.process.wait(5)
+    assert probe.process.returncode == 130
+
+
+def test_what_the_parent_ignores_stays_ignored(start: Start) -> None:
+    probe = start("probe", "waits", before=["nohup"])
+    probe.process.send_signal(signal.SIGHUP)
+    with pytest.raises(subprocess.TimeoutExpired):
+        probe.end(0.5)
+    probe.process.send_signal(signal.SIGTERM)
+    assert probe.end(5)[0] == 130
+
+
+@pytest.mark.parametrize("args", [("probe", "yes"), ("--json", "probe", "yes"), ("-q", "probe", "yes")])
+def test_a_closed_pipe_ends_us_quietly(environ: dict[str, str], args: tuple[str, ...]) -> None:
+    script = f'"{sys.executable}" "{PROBE}" "$@" | head -c 10; echo "${{PIPESTATUS[0]}}"'
+    done = subprocess.run(
+        ["bash", "-c", script, "bash", *args],
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    assert done.stdout == "y" * 10 + "141\n"
+    assert done.stderr == ""
+
+
+def test_a_closed_pipe_is_seen_while_there_is_nothing_to_write(start: Start) -> None:
+    probe = start("probe", "silent")
+    assert probe.process.stdout is not None and probe.process.stderr is not None
+    probe.process.stdout.close()
+    assert probe.process.wait(5) == 141
+    assert probe.tidied
+    assert probe.process.stderr.read() == ""
+
+
+def test_help_into_a_closed_pipe_is_quiet_too(environ: dict[str, str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, str(PROBE), "--help"],
+        env=environ,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.parametrize("args", [["probe", "yes"], ["--json", "probe", "error"]])
+def test_a_full_disk_is_an_error(environ: dict[str, str], args: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, str(PROBE), *args], env=environ, stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert done.returncode == 1
+    assert b"Traceback" not in done.stderr and b"Exception ignored" not in done.stderr
+
+
+def test_without_stdout_and_stderr_it_still_ends_as_it_should(environ: dict[str, str]) -> None:
+    for args, status in ((["probe", "error"], 1), (["--json", "probe", "error"], 1), (["nodes", "list"], 0)):
+        script = f'"{sys.executable}" "{PROBE}" {" ".join(args)} >&- 2>&- <&-'
+        assert subprocess.run(["sh", "-c", script], env=environ, timeout=30, check=False).returncode == status
+
+
+def test_python_m_rbee_ssh_is_rbee(environ: dict[str, str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "rbee_ssh", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "rbee 0.1.0\n"

@@ -1,0 +1,141 @@
+"""What the scripts of a node share, under every shell that may be its `sh`: files and states."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from unit.node.shells import ID, SHELLS, Shell, boot, connected, identity, listening, running, short_home
+
+from rbee_ssh.node.scripts import LIB, compose
+
+
+@pytest.fixture(params=SHELLS)
+def shell(request: pytest.FixtureRequest) -> Iterator[Shell]:
+    with short_home(request.param) as shell:
+        yield shell
+
+
+# rbee_init
+
+
+def test_a_state_home_that_is_not_absolute_is_ignored(shell: Shell) -> None:
+    """As the XDG specification has it; the supervisor works in another directory and would not find it."""
+    assert shell.lib("printf %s $ROOT", env={"XDG_STATE_HOME": "here"}) == str(shell.root)
+    assert shell.lib("printf %s $ROOT", env={"XDG_STATE_HOME": f"{shell.home}/x"}).startswith(
+        f"{shell.home}/x/"
+    )
+
+
+def test_the_tools_of_an_administrator_are_found_from_cron(shell: Shell) -> None:
+    """macOS has sysctl and ioreg in /usr/sbin, and its cron leaves that out of PATH."""
+    path = shell.path.removesuffix(":/usr/sbin:/sbin")
+    bare = Shell(shell.name, shell.home, path)
+    assert "/usr/sbin" in bare.lib("printf %s $PATH").split(":")
+
+
+# rbee_put, rbee_get
+
+
+def test_a_reader_never_sees_half_a_value(shell: Shell) -> None:
+    values = ["a" * 3000, "b" * 3000]
+    writer = shell.popen(
+        compose(LIB, then='for N in 1 2 3 4 5 6 7 8 9 10; do rbee_put v "$1"; rbee_put v "$2"; done'), *values
+    )
+    file = shell.home / "v"
+    while writer.poll() is None:
+        if file.exists():
+            assert file.read_text().rstrip("\n") in values
+    writer.communicate()
+    assert sorted(os.listdir(shell.home)) == [".local", "v"]
+
+
+@pytest.mark.parametrize("text", ["x\n", "x", "x\ny\n", " a  b\\n'\"$(id) \n", "-n\n"])
+def test_a_value_is_the_first_line_as_it_stands(shell: Shell, text: str) -> None:
+    (shell.home / "v").write_text(text)
+    assert shell.lib('rbee_get v; printf "%s|" "$GOT"') == text.partition("\n")[0] + "|"
+
+
+def test_what_is_not_there_is_empty(shell: Shell) -> None:
+    assert shell.lib('GOT=x; rbee_get nothing; printf "%s|%s" "$GOT" $?') == "|0"
+
+
+# rbee_state
+
+
+def state(shell: Shell) -> str:
+    return shell.lib('rbee_state "$1"; printf %s $STATE', str(shell.worker()))
+
+
+def test_every_state_as_its_files_tell_it(shell: Shell) -> None:
+    directory = shell.worker(socket=f"{shell.home}/s", ready_pattern="model loaded", log="")
+    assert state(shell) == "dead"
+    with running("sleep", "60", start_new_session=True) as process:
+        living = identity(process.pid)
+        (directory / "pid").write_text(living)
+        assert state(shell) == "orphan"
+        (directory / "supervisor").write_text(living)
+        assert state(shell) == "starting"
+        with listening(shell.home / "s") as listener:
+            assert state(shell) == "loading"
+            (directory / "log").write_text("x\nthe model loaded at last\n")
+            assert state(shell) == "idle"
+            with connected(shell.home / "s"):
+                assert state(shell) == "busy"
+            listener.accept()[0].close()
+        (directory / "stopping").write_text("0 30\n")
+        assert state(shell) == "stopping"
+        (directory / "boot").write_text("another\n")
+        assert state(shell) == "dead"
+    (directory / "boot").write_text(boot() + "\n")
+    (directory / "exit").write_text("0\n")
+    assert state(shell) == "stopped"
+    (directory / "stopping").unlink()
+    assert state(shell) == "dead"
+    (directory / "ready").unlink()
+    assert state(shell) == "failed"
+
+
+def test_a_pid_of_a_boot_before_is_left_alone(shell: Shell) -> None:
+    """Its start is counted from the boot, so another process can have the same."""
+    with running("sleep", "60", start_new_session=True) as innocent:
+        shell.worker(boot="another", pid=identity(innocent.pid), log="", ready_pattern="x")
+        assert [word for word, *_ in shell.cleanup().results] == ["pruned"]
+        assert innocent.poll() is None
+    assert not shell.worker().exists()
+
+
+def test_an_engine_that_has_no_group_yet_is_ended_too(shell: Shell) -> None:
+    """Between the fork and setsid."""
+    with running("sleep", "60") as engine:
+        shell.worker(pid=identity(engine.pid), log="", ready_pattern="x")
+        assert shell.record().state == "failed"
+        assert engine.wait(timeout=5) == -9
+
+
+# rbee_show
+
+
+def test_the_last_words_of_an_engine_are_shown_without_a_newline_too(shell: Shell) -> None:
+    shell.worker(exit="1", ready_pattern="x")
+    (shell.worker() / "log").write_bytes(b"first\nout of \x1b[31mmemory\xff")
+    assert shell.record().log == ("first", "out of [31mmemory�")
+
+
+def test_the_log_of_many_failures_is_short(shell: Shell) -> None:
+    shell.worker(exit="1", ready_pattern="x")
+    (shell.worker() / "log").write_text("y" * 3_000_000 + "\n")
+    assert sum(map(len, shell.record().log)) <= 8192
+
+
+def test_names_and_values_of_any_kind_do_no_harm(shell: Shell) -> None:
+    shell.worker(exit="1", ready_pattern="x", log="")
+    for name in ("a b", "$(touch pwned)", "-rf", "x\nstate\tidle", "é"):
+        odd = shell.root / "workers" / name
+        odd.mkdir()
+        (odd / "match").write_text("$(touch pwned)\n`touch pwned`\n")
+    (shell.root / "workers" / "link").symlink_to("/etc")
+    (shell.root / "workers" / "file").write_text("")
+    assert [record.id for record in shell.look().records] == [ID]
+    assert not (shell.home / "pwned").exists()

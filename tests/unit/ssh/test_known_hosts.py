@@ -1,0 +1,183 @@
+"""known_hosts read as OpenSSH reads it, and written so that OpenSSH reads it."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rbee_ssh.errors import HostKeyChanged, HostKeyUnknown, UsageInvalid
+from rbee_ssh.inventory import Node
+from rbee_ssh.ssh import destination, known_hosts, trust
+from rbee_ssh.ssh.lean import asyncssh
+from rbee_ssh.ssh.refusals import host_key_refused
+from rbee_ssh.ssh.trust import Fetched
+
+
+def new_key(kind: str = "ssh-ed25519") -> asyncssh.SSHKey:
+    return asyncssh.generate_private_key(kind).convert_to_public()
+
+
+KEY, OTHER = new_key(), new_key()
+ECDSA = new_key("ecdsa-sha2-nistp256")
+
+
+def line(name: str, key: asyncssh.SSHKey = KEY) -> str:
+    return f"{name} {' '.join(key.export_public_key('openssh').decode().split()[:2])}\n"
+
+
+def entries(directory: Path, text: str) -> list[tuple[str, int, str]]:
+    path = directory / "known_hosts"
+    path.write_text(text)
+    return known_hosts.read([str(path), str(directory / "missing"), str(directory)])
+
+
+def found(directory: Path, text: str, name: str = "box.example") -> list[tuple[int, str, bool]]:
+    keys = known_hosts.keys_of(entries(directory, text), name)
+    return [(key.line, key.fingerprint, key.revoked) for key in keys]
+
+
+@pytest.mark.parametrize(
+    ("name", "port", "matches"),
+    [
+        ("box.example", 22, True),
+        ("other,box.example,10.0.0.7", 22, True),
+        ("*.example", 22, True),
+        ("b?x.example", 22, True),
+        ("*.example,!box.example", 22, False),
+        ("BOX.Example", 22, True),
+        ("[box.example]:2222", 2222, True),
+        ("[box.example]:2222", 22, False),
+        ("[box.example]:2222", 2223, False),
+        ("box.example", 2222, False),
+        ("box", 22, False),
+    ],
+)
+def test_names(tmp_path: Path, name: str, port: int, matches: bool) -> None:
+    expected = [(1, KEY.get_fingerprint(), False)] if matches else []
+    assert found(tmp_path, line(name), known_hosts.entry_name("box.example", port)) == expected
+
+
+def test_names_that_are_hashed(tmp_path: Path) -> None:
+    path = tmp_path / "known_hosts"
+    path.write_text(line("box.example") + line("[box.example]:2222", OTHER))
+    subprocess.run(["ssh-keygen", "-q", "-H", "-f", path], check=True, capture_output=True)
+    assert "box" not in path.read_text()
+    assert found(tmp_path, path.read_text()) == [(1, KEY.get_fingerprint(), False)]
+    assert found(tmp_path, path.read_text(), "[box.example]:2222") == [(2, OTHER.get_fingerprint(), False)]
+
+
+def test_lines_are_counted_as_an_editor_does_and_bad_ones_passed_over(tmp_path: Path) -> None:
+    text = (
+        "# a comment\n\n" + line("a") + "box.example ssh-ed25519 not base64\n@what *\n" + line("box.example")
+    )
+    assert found(tmp_path, text) == [(6, KEY.get_fingerprint(), False)]
+    known = known_hosts.load(entries(tmp_path, text))
+    assert known.match("box.example", "", None)[0] == [KEY]
+
+
+def test_markers(tmp_path: Path) -> None:
+    text = "@revoked " + line("*") + "@cert-authority " + line("*", OTHER)
+    assert found(tmp_path, text) == [(1, KEY.get_fingerprint(), True)], "an authority is no key of the host's"
+
+
+@pytest.mark.parametrize("comment", ["me@laptop", "Jürgen's machine", "a b c", "\x00"])
+def test_comments_do_not_matter(tmp_path: Path, comment: str) -> None:
+    assert found(tmp_path, line("box.example").rstrip("\n") + f" {comment}\n") != []
+
+
+@given(st.text(max_size=200))
+def test_whatever_a_file_holds(text: str) -> None:
+    rows = [("f", number, row) for number, row in enumerate(text.splitlines()) if row.strip()]
+    known = known_hosts.load(rows)
+    known_hosts.keys_of(rows, "box")
+    assert known_hosts.algorithms(known, "box", 22)
+
+
+def test_the_known_types_are_asked_for_first(tmp_path: Path) -> None:
+    known = known_hosts.load(entries(tmp_path, line("box.example", ECDSA)))
+    order = known_hosts.algorithms(known, "box.example", 22)
+    assert order[0] == "ecdsa-sha2-nistp256"
+    assert "ssh-ed25519" in order, "a server that has another one now can show it"
+    assert not any("cert" in name for name in order)
+    assert len(order) == len(set(order))
+    assert sorted(known_hosts.algorithms(known, "elsewhere", 22)) == sorted(order)
+
+
+def test_certificates_are_asked_for_where_an_authority_is_known(tmp_path: Path) -> None:
+    known = known_hosts.load(entries(tmp_path, "@cert-authority " + line("*.example", ECDSA)))
+    assert "-cert-v01@openssh.com" in known_hosts.algorithms(known, "box.example", 22)[0]
+    assert "-cert-v01@openssh.com" not in known_hosts.algorithms(known, "box", 22)[0]
+
+
+def refused(
+    directory: Path,
+    text: str,
+    presented: asyncssh.SSHKey | None = KEY,
+    reason: str = "Host key is not trusted",
+) -> HostKeyUnknown | HostKeyChanged:
+    target = destination.of_node(Node("n 1", "box.example", user="ada"))
+    error = asyncssh.HostKeyNotVerifiable(f"{reason} for host box.example")
+    return host_key_refused(target, entries(directory, text), presented, error)
+
+
+def test_unknown_changed_and_revoked_are_told_apart(tmp_path: Path) -> None:
+    unknown = refused(tmp_path, line("other", OTHER))
+    assert (unknown.code, unknown.hint) == ("HOST_KEY_UNKNOWN", "rbee nodes trust 'n 1'")
+    assert unknown.details["fingerprint"] == KEY.get_fingerprint()
+    changed = refused(tmp_path, line("other") + line("box.example", OTHER))
+    assert changed.code == "HOST_KEY_CHANGED"
+    assert (changed.details["line"], changed.details["known_fingerprint"]) == (2, OTHER.get_fingerprint())
+    assert changed.hint is not None
+    assert f"ssh-keygen -R box.example -f {tmp_path}/known_hosts" in changed.hint
+    somebodys = refused(tmp_path, "@revoked " + line("*", OTHER))
+    assert somebodys.code == "HOST_KEY_UNKNOWN", "another key was revoked"
+    text = line("box.example") + "@revoked " + line("*")
+    revoked = refused(tmp_path, text, None, "Host key is revoked")
+    assert (revoked.code, revoked.details["line"]) == ("HOST_KEY_CHANGED", 2)
+    authority = refused(tmp_path, "", None, "Host CA key is not trusted")
+    assert authority.message.endswith("is not trusted: Host CA key is not trusted")
+
+
+def fetched(path: Path, name: str = "[box.example]:2222") -> Fetched:
+    text = " ".join(KEY.export_public_key("openssh").decode().split()[:2])
+    fingerprint, kind = KEY.get_fingerprint(), KEY.get_algorithm()
+    return Fetched("n", "box.example", 2222, name, kind, fingerprint, text, str(path), known=False)
+
+
+@pytest.mark.parametrize("before", [None, "", line("a"), line("a").rstrip("\n"), "# only a comment"])
+def test_a_trusted_key_is_a_line_that_ssh_finds(tmp_path: Path, before: str | None) -> None:
+    path = tmp_path / "new" / "known_hosts"
+    if before is not None:
+        path.parent.mkdir()
+        path.write_text(before)
+    trust.save(fetched(path))
+    assert path.read_text().startswith(before or "")
+    assert path.stat().st_mode & 0o077 in (0, 0o044), "as it was, or ours alone"
+    assert looked_up(path) == KEY.get_fingerprint()
+
+
+def looked_up(path: Path) -> str:
+    """The fingerprint of [box.example]:2222, as ssh-keygen finds it there."""
+    look = ["ssh-keygen", "-l", "-F", "[box.example]:2222", "-f", str(path)]
+    shown = subprocess.run(look, capture_output=True, text=True, check=True).stdout.splitlines()[-1]
+    return next(word for word in shown.split() if word.startswith("SHA256:"))
+
+
+def test_among_hashed_names_the_new_one_is_hashed(tmp_path: Path) -> None:
+    path = tmp_path / "known_hosts"
+    path.write_text(line("a") + line("b", OTHER))
+    subprocess.run(["ssh-keygen", "-q", "-H", "-f", path], check=True, capture_output=True)
+    trust.save(fetched(path))
+    assert "box" not in path.read_text()
+    assert looked_up(path) == KEY.get_fingerprint()
+
+
+def test_a_place_that_keeps_nothing_is_refused(tmp_path: Path) -> None:
+    for place in (Path("/dev/null"), tmp_path, tmp_path / "known_hosts" / "below"):
+        (tmp_path / "known_hosts").touch()
+        with pytest.raises(UsageInvalid):
+            trust.save(fetched(place))
