@@ -27,12 +27,15 @@ from nodekit import Control, LabNode
 from nodekit.engines import Engines
 
 STORY = "Tell a very long story."
+# Greedily it goes on until the context is full: minutes, where a sampled story may end at any moment.
+ENDLESS = (*GREEDY, "--max-tokens", "100000")
+ROOM = ("--context", "8192")
 
 
 @contextmanager
 def streaming(control: Control, engines: Engines, *args: str) -> Iterator[subprocess.Popen[str]]:
     """An answer in the middle; what follows is read from its stdout."""
-    words = ["--json", "infer", *model(engines), "--max-tokens", "100000", *args, STORY]
+    words = ["--json", "infer", *model(engines), *ROOM, *ENDLESS, *args, STORY]
     process = control.rbee_popen(*words)
     try:
         assert process.stdout is not None
@@ -76,7 +79,7 @@ def test_a_connection_lost_in_the_middle(node: LabNode, control: Control, engine
     assert took < (2 if how == "reset" else 6), "three times the keepalive, and a bit"
     if how == "silence":
         node.mend()
-    again = control.rbee("--json", "infer", *model(engines), *GREEDY, "--max-tokens", "2", PROMPT)
+    again = control.rbee("--json", "infer", *model(engines), *ROOM, *GREEDY, "--max-tokens", "2", PROMPT)
     assert events(again)[0]["reused"] is True, again.stdout + again.stderr
     assert len(engines_on(node)) == 1
 
@@ -87,7 +90,7 @@ def test_a_time_that_runs_out_in_the_middle(
 ) -> None:
     equip(control, engines, node)
     if not remove:
-        control.rbee("workers", "start", *model(engines), check=True)
+        control.rbee("workers", "start", *model(engines), *ROOM, check=True)
     with streaming(control, engines, "--timeout", "15s", *(["--rm"] if remove else [])) as process:
         said, _ = end_of(process)
     assert said[-1]["error"]["code"] == "WORKER_STALLED"
