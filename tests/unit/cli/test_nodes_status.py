@@ -1,21 +1,11 @@
-"""`rbee nodes`: tables that fit, and what stands beside them."""
+"""`rbee nodes status`: tables that fit, and what stands beside them."""
 
 from __future__ import annotations
 
-import pytest
-
-from rbee_ssh.cli.nodes import (
-    LIST_COLUMNS,
-    STATUS_COLUMNS,
-    list_row,
-    matches,
-    problems,
-    status_row,
-)
+from rbee_ssh.cli.nodes_status import STATUS_COLUMNS, problems, status_row
 from rbee_ssh.cli.text import table, width
 from rbee_ssh.engines import EngineFound
 from rbee_ssh.errors import NodeUnreachable
-from rbee_ssh.inventory import Node
 from rbee_ssh.node.facts import Facts
 from rbee_ssh.node.gpus import Gpu
 from rbee_ssh.workers.status import NodeStatus
@@ -38,14 +28,6 @@ UP = NodeStatus(
     ),
 )
 DOWN = NodeStatus("gpu2", "down", error=NodeUnreachable("refused, 3 times", hint="ssh -v gpu2"))
-
-
-def test_the_inventory_as_a_table() -> None:
-    node = Node("gpu1", "10.0.0.1", port=2222, user="ann", jump=("gate", "inner"), tags=("a", "b"))
-    assert table(LIST_COLUMNS, [list_row(node)]) == [
-        "NAME  HOST      USER  PORT  JUMP          ENGINE  BACKEND  TAGS",
-        "gpu1  10.0.0.1  ann   2222  gate → inner  auto    auto     a,b",
-    ]
 
 
 def test_a_status_has_a_cell_for_each_column() -> None:
@@ -71,10 +53,3 @@ def test_what_stands_beside_the_table() -> None:
     ]
     assert problems(DOWN) == ["gpu2: refused, 3 times\nhint: ssh -v gpu2"]
     assert problems(NodeStatus("x", "up", 1.0, Facts())) == []
-
-
-@pytest.mark.parametrize(
-    ("given", "same"), [("SHA256:abc", True), (" SHA256:abc=\n", True), ("SHA256:abd", False), ("", False)]
-)
-def test_fingerprints(given: str, same: bool) -> None:
-    assert matches(given, "SHA256:abc") is same
