@@ -72,16 +72,16 @@ class Cli:
 
         return Fleet(self.inventory(), self.registry(), self.console)
 
-    def nodes(self, names: tuple[str, ...]) -> list[str]:
-        """These nodes, each once, or all of the inventory.
+    def nodes(self, names: tuple[str, ...], tags: tuple[str, ...] = ()) -> list[str]:
+        """These nodes and those that carry one of these tags, each once; all of the inventory when neither
+        is given.
 
         Raises:
-            NodeUnknown: one is not in the inventory.
+            NodeUnknown: a name or a tag that the inventory does not have.
         """
-        from rbee_ssh.inventory import node
+        from rbee_ssh.inventory import select
 
-        inventory = self.inventory()
-        return [node(inventory, name).name for name in dict.fromkeys(names)] or list(inventory.nodes)
+        return [node.name for node in select(self.inventory(), names, tags)]
 
 
 pass_cli = click.make_pass_decorator(Cli)

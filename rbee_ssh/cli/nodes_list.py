@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import click
+
 from rbee_ssh.cli.context import Cli, pass_cli
-from rbee_ssh.cli.options import command
+from rbee_ssh.cli.options import command, tag_option
 from rbee_ssh.cli.text import Column
 
 if TYPE_CHECKING:
@@ -24,15 +26,19 @@ LIST_COLUMNS = (
 
 
 @command("list", short_help="List the nodes of the inventory.")
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+@tag_option
 @pass_cli
-def list_(cli: Cli) -> None:
-    """List the nodes of the inventory, without connecting to any.
+def list_(cli: Cli, names: tuple[str, ...], tags: tuple[str, ...]) -> None:
+    """List these nodes of the inventory, or all, without connecting to any.
 
     \b
       rbee nodes list
+      rbee nodes list --tag gpu
       rbee --inventory ./lab.toml nodes list --json | jq -r '.nodes[].name'
     """
-    found = list(cli.inventory().nodes.values())
+    inventory = cli.inventory()
+    found = [inventory.nodes[name] for name in cli.nodes(names, tags)]
     if cli.as_json:
         from rbee_ssh.cli import shapes
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rbee_ssh.cli.context import Cli, pass_cli
-from rbee_ssh.cli.options import command
+from rbee_ssh.cli.options import command, tag_option
 from rbee_ssh.cli.run import run_async
 from rbee_ssh.cli.text import Column, size, unreachable
 
@@ -30,17 +30,19 @@ STATUS_COLUMNS = (
 
 @command(short_help="Ask the nodes what they have.")
 @click.argument("names", metavar="[NAME]...", nargs=-1)
+@tag_option
 @pass_cli
-def status(cli: Cli, names: tuple[str, ...]) -> None:
+def status(cli: Cli, names: tuple[str, ...], tags: tuple[str, ...]) -> None:
     """Connect to these nodes, or to all, and show what they have: memory, disk, GPUs, engines, workers.
 
     Each is tried once; one that is down is shown with its error, and is no failure of the command.
 
     \b
       rbee nodes status
+      rbee nodes status --tag gpu
       rbee nodes status gpu1 --json | jq '.nodes[0].gpus'
     """
-    wanted = cli.nodes(names)
+    wanted = cli.nodes(names, tags)
     console = cli.console
     waiting = dict.fromkeys(wanted)
 

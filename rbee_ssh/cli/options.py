@@ -128,6 +128,12 @@ def group(name: str | None = None, **attributes: Any) -> Callable[[Callable[...,
     return click.group(name, cls=Group, **attributes)
 
 
+tag_option = click.option(
+    "--tag", "tags", multiple=True, metavar="TAG", help="The nodes with this tag. May be repeated."
+)
+"""Nodes by tag, for `Cli.nodes`: together with those that are named."""
+
+
 class Duration(click.ParamType):  # type: ignore[type-arg]  # generic for the checker only, before click 8.5
     """A span of time such as 90, 90s, 5m or 1h30m; the value is its seconds."""
 

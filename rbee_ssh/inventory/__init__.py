@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rbee_ssh.inventory.find import load
-from rbee_ssh.inventory.lookup import by_tag, check_keys, node
+from rbee_ssh.inventory.lookup import check_keys, node, select
 from rbee_ssh.inventory.parse import parse
 from rbee_ssh.inventory.types import BACKENDS, ENGINES, Inventory, ModelPreset, Node, Timeouts
 
@@ -14,9 +14,9 @@ __all__ = [
     "ModelPreset",
     "Node",
     "Timeouts",
-    "by_tag",
     "check_keys",
     "load",
     "node",
     "parse",
+    "select",
 ]

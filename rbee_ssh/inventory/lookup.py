@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 
 from rbee_ssh.errors import KeyNotFound, NodeUnknown
 from rbee_ssh.inventory.types import Inventory, Node
@@ -29,9 +30,35 @@ def node(inventory: Inventory, name: str) -> Node:
     )
 
 
-def by_tag(inventory: Inventory, tag: str) -> tuple[Node, ...]:
-    """The nodes that carry `tag`, in the inventory's order; none is no error here."""
-    return tuple(found for found in inventory.nodes.values() if tag in found.tags)
+def select(inventory: Inventory, names: Sequence[str] = (), tags: Sequence[str] = ()) -> tuple[Node, ...]:
+    """The nodes of these names and those that carry one of these tags, each once; all when neither is given.
+
+    Those named come first, in the order given, then those with a tag in the inventory's order.
+
+    Raises:
+        NodeUnknown: a name or a tag that the inventory does not have; says which there are.
+    """
+    if not names and not tags:
+        return tuple(inventory.nodes.values())
+    named = [node(inventory, name) for name in names]
+    known = sorted({tag for found in inventory.nodes.values() for tag in found.tags})
+    for tag in tags:
+        if tag not in known:
+            raise _unknown_tag(inventory, tag, known)
+    tagged = [found for found in inventory.nodes.values() if not set(tags).isdisjoint(found.tags)]
+    return tuple({found.name: found for found in (*named, *tagged)}.values())
+
+
+def _unknown_tag(inventory: Inventory, tag: str, known: Sequence[str]) -> NodeUnknown:
+    near = nearest(tag, known)
+    where = inventory.path or "the built-in inventory"
+    there = f"which has the tags {listed(known)}" if known else "which has no tags at all"
+    question = f"; did you mean {quoted(near)}?" if near else ""
+    return NodeUnknown(
+        f"no node with the tag {quoted(tag)} in {where}, {there}{question}",
+        hint="rbee nodes list",
+        details={"tag": tag, "known_tags": list(known), "nearest": near},
+    )
 
 
 def check_keys(node: Node) -> None:

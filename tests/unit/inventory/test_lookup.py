@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from rbee_ssh.errors import KeyNotFound, NodeUnknown
-from rbee_ssh.inventory import Inventory, Node, by_tag, check_keys, node
+from rbee_ssh.inventory import Inventory, Node, check_keys, node, select
 
 INVENTORY = Inventory(
     nodes={
@@ -43,9 +43,32 @@ def test_a_name_that_is_like_none(name: str) -> None:
     assert len(caught.value.message) < 300
 
 
-def test_tags() -> None:
-    assert [found.name for found in by_tag(INVENTORY, "gpu")] == ["workstation", "server"]
-    assert by_tag(INVENTORY, "gp") == ()
+@pytest.mark.parametrize(
+    ("names", "tags", "selected"),
+    [
+        ((), (), ["workstation", "server", "büro"]),
+        (("büro", "server", "büro"), (), ["büro", "server"]),
+        ((), ("gpu",), ["workstation", "server"]),
+        ((), ("office", "gpu"), ["workstation", "server"]),
+        (("büro", "server"), ("gpu",), ["büro", "server", "workstation"]),
+    ],
+)
+def test_nodes_by_name_and_by_tag(names: tuple[str, ...], tags: tuple[str, ...], selected: list[str]) -> None:
+    assert [found.name for found in select(INVENTORY, names, tags)] == selected
+
+
+def test_an_unknown_tag_names_the_known_and_the_nearest() -> None:
+    with pytest.raises(NodeUnknown) as caught:
+        select(INVENTORY, ["server"], ["gpu", "gpus\x1b[31m"])
+    assert caught.value.message == (
+        'no node with the tag "gpus\\u001b[31m" in /x/inventory.toml, which has the tags gpu, office'
+    )
+    with pytest.raises(NodeUnknown) as caught:
+        select(INVENTORY, tags=["ofice"])
+    assert caught.value.message.endswith('; did you mean "office"?')
+    assert caught.value.details == {"tag": "ofice", "known_tags": ["gpu", "office"], "nearest": "office"}
+    with pytest.raises(NodeUnknown, match="which has no tags at all"):
+        select(Inventory({"n": Node("n", "h")}), tags=["gpu"])
 
 
 def test_key_files_are_looked_for(tmp_path: Path) -> None:
