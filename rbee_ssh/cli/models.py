@@ -1,0 +1,15 @@
+"""`rbee models`: the files that nodes serve. Each command is in a file of its own."""
+
+from __future__ import annotations
+
+import click
+
+from rbee_ssh.cli.options import LazyGroup
+
+# Imported when one is called or the help lists them: name → "module:attribute".
+COMMANDS: dict[str, str] = {}
+
+
+@click.group("models", cls=LazyGroup, lazy=COMMANDS, short_help="The model files on the nodes.")
+def models() -> None:
+    """Get model files to the nodes, and see what is there."""
