@@ -1,0 +1,183 @@
+"""How much memory a model takes, out of its header and a worker's settings, in parts that are shown. Pure.
+
+Sources, all in llama.cpp. Cache: `llama_kv_cache` makes, for each layer and slot, a row of keys and one of
+values for every cell (src/llama-kv-cache.cpp); a slot has its context, rounded up to 256 cells
+(src/llama-context.cpp, `n_ctx_seq`), and for a layer with a window that many of the window and one batch
+(src/llama-kv-cache-iswa.cpp, `size_swa`). State of recurrent layers: f32, once for each slot
+(src/llama-memory-recurrent.cpp). Compute buffer: `graph_reserve` takes the largest batch there can be; the
+bound here counts the widest tensors of a layer, the mask, the logits, and without flash attention the scores
+of all heads. Measured against that: docs/benchmarks.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rbee_ssh.engines.tuning import Tuning
+from rbee_ssh.models.ggml_types import cache_row_bytes
+from rbee_ssh.models.gguf import Gguf
+from rbee_ssh.models.layers import Layer, heads, layers, widest
+
+PADDING = 256  # cells; GGML_PAD of n_ctx_seq and of size_swa
+TOKEN_BYTES = 400  # of each token of the vocabulary, in llama.cpp's own tables
+F32 = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Bytes that a worker takes in one kind of memory, by what they are for."""
+
+    weights: int = 0
+    cache: int = 0
+    state: int = 0
+    compute: int = 0
+    engine: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.cache + self.state + self.compute + self.engine
+
+    @property
+    def parts(self) -> dict[str, int]:
+        """The parts that are there, largest words first: for the user and for `--json`."""
+        named = {
+            "weights": self.weights,
+            "KV cache": self.cache,
+            "state": self.state,
+            "compute": self.compute,
+            "engine": self.engine,
+        }
+        return {name: size for name, size in named.items() if size}
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a worker takes of the node's RAM and of its GPU, and what the numbers do not tell."""
+
+    ram: Need
+    device: Need = Need()
+    notes: tuple[str, ...] = ()
+
+
+def estimate(header: Gguf, model_bytes: int, tuning: Tuning, *, devices: int = 1) -> Estimate:
+    """How much memory a worker takes; never too little, as far as the header tells.
+
+    Args:
+        model_bytes: of all files of the model.
+        devices: GPUs that the model is spread over.
+
+    Raises:
+        Malformed: the header lacks what every model that can be served has.
+    """
+    stack = layers(header)
+    context = tuning.context or header.number("context_length") or 4096
+    on_gpu = min(tuning.gpu_layers, len(stack) + 1)
+    first = len(stack) - on_gpu + 1 if on_gpu else len(stack)  # the output counts as one layer more
+    first = min(max(first, 0), len(stack))
+    weights_gpu, weights_ram = _weights(header, model_bytes, first, len(stack), on_gpu)
+    cached = first if tuning.cache_on_gpu else len(stack)
+    compute = compute_bytes(header, stack, context, tuning)
+    tables = (header.vocabulary or 0) * TOKEN_BYTES
+    ram = Need(
+        weights=weights_ram,
+        cache=cache_bytes(stack[:cached], context, tuning, widest_value=_widest(stack)),
+        state=state_bytes(stack[:cached], tuning),
+        compute=_inputs(header, context, tuning) if on_gpu else compute,
+        engine=tuning.process_bytes + tables,
+    )
+    if not on_gpu:
+        return Estimate(ram, notes=_notes(header, tuning))
+    device = Need(
+        weights=weights_gpu,
+        cache=cache_bytes(stack[cached:], context, tuning, widest_value=_widest(stack)),
+        state=state_bytes(stack[cached:], tuning),
+        compute=compute * max(devices, 1),
+        engine=tuning.driver_bytes * max(devices, 1),
+    )
+    return Estimate(ram, device, _notes(header, tuning))
+
+
+def cells(context: int, window: int | None, tuning: Tuning) -> int:
+    """Tokens that the cache of one layer has room for, of one slot."""
+    whole = -(-context // PADDING) * PADDING
+    if window is None or tuning.full_windows:
+        return whole
+    return -(-min(whole, window + tuning.ubatch) // PADDING) * PADDING
+
+
+def cache_bytes(
+    stack: tuple[Layer, ...], context: int, tuning: Tuning, *, widest_value: int | None = None
+) -> int:
+    """Keys and values of these layers for all slots.
+
+    Args:
+        widest_value: of all layers; without flash attention every layer's values are stored as wide.
+    """
+    total = 0
+    for layer in stack:
+        values = layer.values
+        if values and not tuning.flash and widest_value:
+            values = widest_value
+        row = _row(tuning.type_k, layer.keys) + _row(tuning.type_v, values)
+        total += row * cells(context, layer.window, tuning) * tuning.slots
+    return total
+
+
+def state_bytes(stack: tuple[Layer, ...], tuning: Tuning) -> int:
+    """States of recurrent layers for all slots."""
+    return sum(layer.state for layer in stack) * F32 * tuning.slots
+
+
+def compute_bytes(header: Gguf, stack: tuple[Layer, ...], context: int, tuning: Tuning) -> int:
+    """A bound of the buffer for intermediate results of one batch."""
+    width = header.number("embedding_length") or 0
+    attending = heads(header)
+    head = max(header.number("attention.key_length") or 0, width // attending if attending else 0)
+    experts = header.number("expert_used_count") or 0
+    hidden = max(
+        3 * widest(header, "feed_forward_length"),
+        experts * (3 * (header.number("expert_feed_forward_length") or 0) + 2 * width),
+        4 * attending * head,
+        6 * (header.number("ssm.inner_size") or 0),
+    )
+    vocabulary = header.vocabulary or header.number("vocab_size") or 0
+    seen = -(-context // PADDING) * PADDING if any(layer.keys for layer in stack) else 0
+    scores = 0 if tuning.flash else attending * seen
+    return tuning.ubatch * F32 * (4 * width + hidden + seen + max(vocabulary, scores))
+
+
+def _inputs(header: Gguf, context: int, tuning: Tuning) -> int:
+    """What stays in RAM of a batch that a GPU computes: its tokens' embeddings and the mask."""
+    return tuning.ubatch * F32 * (2 * (header.number("embedding_length") or 0) + context)
+
+
+def _weights(header: Gguf, model_bytes: int, first: int, count: int, on_gpu: int) -> tuple[int, int]:
+    """Bytes on the GPU and in RAM. The table of tokens stays in RAM; as the output too, it is copied."""
+    if not on_gpu:
+        return 0, model_bytes
+    tensors = header.tensors
+    if tensors is None or header.parts > 1 or not tensors.layers:
+        table = (header.vocabulary or 0) * (header.number("embedding_length") or 0) * 2
+        share = model_bytes if not first else model_bytes * (count - first + 1) // (count + 1)
+        return share, (model_bytes - share) + min(table, model_bytes)
+    table = tensors.named.get("token_embd.weight", 0)
+    output = tensors.named.get("output.weight", table)
+    moved = sum(tensors.layers[first:])
+    rest = tensors.bytes - sum(tensors.layers) - table - tensors.named.get("output.weight", 0)
+    return moved + output + rest, table + sum(tensors.layers[:first])
+
+
+def _row(kind: str, elements: int) -> int:
+    known = cache_row_bytes(kind, elements)
+    return elements * F32 if known is None else known
+
+
+def _widest(stack: tuple[Layer, ...]) -> int:
+    return max((layer.values for layer in stack), default=0)
+
+
+def _notes(header: Gguf, tuning: Tuning) -> tuple[str, ...]:
+    notes = [f"{what} is not counted" for what in tuning.uncounted]
+    if header.of_arch("attention.key_length_mla") is not None:
+        notes.append("builds of llama.cpp since 2026 keep less than half of this KV cache (MLA)")
+    return tuple(notes)
