@@ -3,7 +3,7 @@
 RbeeError
 ├── UsageFault                    exit 2: the command line or the inventory is wrong
 │   ├── InventoryInvalid · InventoryUntrusted · InventoryNotFound
-│   ├── NodeUnknown · KeyNotFound · SshConfigInvalid
+│   ├── NodeUnknown · NodeExists · KeyNotFound · SshConfigInvalid
 │   ├── WorkerUnknown · UsageInvalid
 │   └── ModelRefInvalid · BackendInvalid · DeviceInvalid
 ├── NodeFault                     exit 1: the way to the node
@@ -18,7 +18,7 @@ RbeeError
 │   ├── WorkerStartFailed · WorkerStartTimeout
 │   ├── WorkerCrashed · WorkerStalled
 │   └── ApiKeyRejected · ResponseInvalid · RequestRefused
-├── RegistryLocked                exit 1
+├── RegistryLocked · InventoryLocked    exit 1
 ├── CronFailed                    exit 1: the user's crontab
 ├── Cancelled                     exit 130
 └── Unexpected                    exit 1: a bug
@@ -85,6 +85,10 @@ class InventoryNotFound(UsageFault):
 
 class NodeUnknown(UsageFault):
     code = "NODE_UNKNOWN"
+
+
+class NodeExists(UsageFault):
+    code = "NODE_EXISTS"
 
 
 class KeyNotFound(UsageFault):
@@ -245,6 +249,12 @@ class RequestRefused(WorkerFault):
 
 class RegistryLocked(RbeeError):
     code = "REGISTRY_LOCKED"
+
+
+class InventoryLocked(RbeeError):
+    """Another command is writing the inventory, which none does for more than milliseconds."""
+
+    code = "INVENTORY_LOCKED"
 
 
 class CronFailed(RbeeError):

@@ -14,6 +14,7 @@ import click
 if TYPE_CHECKING:
     from rbee_ssh.cli.console import Console
     from rbee_ssh.inventory import Inventory
+    from rbee_ssh.inventory.find import Draft
     from rbee_ssh.registry import Registry
     from rbee_ssh.workers.fleet import Fleet
 
@@ -27,6 +28,7 @@ class Cli:
         self.quiet = False
         self.verbose = False
         self.debug = False
+        self._draft: Draft | None = None
         self._inventory: Inventory | None = None
 
     @cached_property
@@ -43,17 +45,29 @@ class Cli:
             InventoryNotFound, InventoryInvalid, InventoryUntrusted: as rbee_ssh.inventory.load.
         """
         if self._inventory is None:
+            from rbee_ssh.inventory.find import understood
+
+            self._inventory = understood(self.draft())
+        return self._inventory
+
+    def draft(self) -> Draft:
+        """The inventory's file with its text, read once. There need not be one, also where one is named.
+
+        Raises:
+            InventoryInvalid, InventoryUntrusted: it cannot be read, is no text, or is not the user's own.
+        """
+        if self._draft is None:
             from pathlib import Path
 
-            from rbee_ssh.inventory import load
+            from rbee_ssh.inventory.find import look
 
             named = None if self.inventory_path is None else Path(self.inventory_path)
             try:
                 cwd = Path.cwd()
             except OSError:
                 cwd = Path("/")  # ours was removed; nothing is found there, and named paths are absolute
-            self._inventory = load(named, environ=os.environ, cwd=cwd, warn=self.console.warn)
-        return self._inventory
+            self._draft = look(named, environ=os.environ, cwd=cwd, warn=self.console.warn)
+        return self._draft
 
     def registry(self) -> Registry:
         """What this machine remembers."""

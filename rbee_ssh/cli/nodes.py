@@ -9,10 +9,12 @@ from rbee_ssh.cli.options import LazyGroup
 COMMANDS = {
     "list": "rbee_ssh.cli.nodes_list:list_",
     "status": "rbee_ssh.cli.nodes_status:status",
+    "add": "rbee_ssh.cli.nodes_add:add",
+    "remove": "rbee_ssh.cli.nodes_remove:remove",
     "trust": "rbee_ssh.cli.nodes_trust:trust",
 }
 
 
-@click.group("nodes", cls=LazyGroup, lazy=COMMANDS, short_help="The machines: list them, ask how they are.")
+@click.group("nodes", cls=LazyGroup, lazy=COMMANDS, short_help="The machines: add, list, ask how they are.")
 def nodes() -> None:
-    """List the machines of the inventory, ask how they are, and trust their host keys."""
+    """Add machines to the inventory, list them, ask how they are, and trust their host keys."""

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import click
 
+from rbee_ssh.cli import host_keys
 from rbee_ssh.cli.context import Cli, pass_cli
 from rbee_ssh.cli.options import command
 from rbee_ssh.cli.run import run_async
-from rbee_ssh.errors import HostKeyUnknown, UsageInvalid
-
-if TYPE_CHECKING:
-    from rbee_ssh.ssh.trust import Fetched
+from rbee_ssh.errors import UsageInvalid
 
 
 @command(short_help="Trust a node's host key.")
@@ -27,6 +23,8 @@ def trust(cli: Cli, name: str, fingerprint: str | None, yes: bool) -> None:
 
     Compare it with what the machine itself says; there, run:
     ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub
+
+    The line is written as ssh would write it, with a hashed name where known_hosts has hashed names.
 
     \b
       rbee nodes trust gpu1
@@ -44,42 +42,13 @@ def trust(cli: Cli, name: str, fingerprint: str | None, yes: bool) -> None:
 
     fetched = run_async(lambda: keys.fetch(inventory, node))
     console = cli.console
-    key = f"{fetched.host} port {fetched.port}: {fetched.key_type} {fetched.fingerprint}"
+    host_keys.agree(
+        console, fetched, () if fingerprint is None else (fingerprint,), f"rbee nodes trust {name}"
+    )
     if fetched.known:
         console.say("its key is in known_hosts already")
-    elif fingerprint is not None:
-        if not matches(fingerprint, fetched.fingerprint):
-            raise _refused(fetched, f"node {name} shows another host key than {fingerprint}: {key}")
-    else:
-        agreed = console.ask(f"{key}\nIs that the key of {name}?")
-        if agreed is None:
-            command_line = f"rbee nodes trust {name} --fingerprint {fetched.fingerprint}"
-            reason = f"there is no terminal to ask whether this is the key of node {name}: {key}"
-            raise _refused(fetched, reason, f"compare it, then: {command_line}")
-        if not agreed:
-            raise _refused(fetched, f"the host key of node {name} was not trusted")
     keys.save(fetched)
     if cli.as_json:
-        console.json({"trusted": _details(fetched)})
+        console.json({"trusted": host_keys.details(fetched)})
     else:
-        console.line(f"trusted {key}")
-
-
-def matches(given: str, fetched: str) -> bool:
-    """Whether a fingerprint is the one given; ssh-keygen writes its base64 without padding."""
-    return given.strip().rstrip("=") == fetched.strip().rstrip("=")
-
-
-def _refused(fetched: Fetched, message: str, hint: str | None = None) -> HostKeyUnknown:
-    return HostKeyUnknown(message, hint=hint, details=_details(fetched))
-
-
-def _details(fetched: Fetched) -> dict[str, Any]:
-    return {
-        "node": fetched.node,
-        "host": fetched.host,
-        "port": fetched.port,
-        "key_type": fetched.key_type,
-        "fingerprint": fetched.fingerprint,
-        "file": fetched.file,
-    }
+        console.line(f"trusted {host_keys.described(fetched)}")

@@ -11,6 +11,7 @@ from rbee_ssh.workers.types import Done, Event, Started, Thinking, Token, Worker
 if TYPE_CHECKING:
     from rbee_ssh.engines import EngineFound
     from rbee_ssh.inventory import Node
+    from rbee_ssh.node.facts import Facts
     from rbee_ssh.node.gpus import Gpu
     from rbee_ssh.workers.status import NodeStatus
 
@@ -131,6 +132,21 @@ def node_status(one: NodeStatus) -> dict[str, Any]:
         "engines": [_engine(engine) for engine in facts.engines] if facts else [],
         "workers": [worker(one) for one in one.workers],
         "error": one.error and one.error.as_json(),
+    }
+
+
+def facts(found: Facts) -> dict[str, Any]:
+    """What a node has, for `nodes add` and `nodes import`."""
+    return {
+        "os": found.os,
+        "arch": found.arch,
+        "cpus": found.cpus,
+        "ram_total_bytes": found.ram_total_bytes,
+        "ram_free_bytes": found.ram_free_bytes,
+        "disk_free_bytes": found.disk_free_bytes,
+        "gpus": [_gpu(gpu) for gpu in found.gpus],
+        "engines": [_engine(engine) for engine in found.engines],
+        "problems": list(found.problems),
     }
 
 

@@ -7,6 +7,7 @@ import os
 import shlex
 import socket
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rbee_ssh.errors import InventoryInvalid, InventoryNotFound
@@ -24,6 +25,41 @@ LARGEST = 512 * 1024  # bytes: thousands of nodes; a model given by mistake is n
 _ABSENT = (errno.ENOENT, errno.ENOTDIR)
 
 
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An inventory as it stands, not yet understood; or the place where there is none yet.
+
+    `path` is None where not even that is known: no home, and nothing named. `file` is how errors call it.
+    `text` is None when there is no such file. `by` says who named it; it was `found` in the current directory
+    when nobody did.
+    """
+
+    path: Path | None
+    file: str
+    text: str | None
+    home: Path | None
+    by: str = ""
+    found: bool = False
+
+    def inventory(self, text: str) -> Inventory:
+        """What `text` says, when it stands in this place.
+
+        Raises:
+            InventoryInvalid: it has faults.
+            InventoryUntrusted: it does what one may not that was found and not named.
+        """
+        if not self.found:
+            return parse(text, self.path, file=self.file, home=self.home)
+        document = load_toml(text, self.file)
+        inventory = build(document, text, self.path, file=self.file, home=self.home)
+        short = socket.gethostname().partition(".")[0]
+        if wrong := forbidden(document, inventory, {socket.gethostname(), short, f"{short}.local"}):
+            where = lines(text)
+            faults = [Fault(key, reason, where.get(key)) for key, reason in wrong]
+            raise untrusted(self.file, "sets what only a named inventory may", faults)
+        return inventory
+
+
 def load(
     named: Path | None, *, environ: Mapping[str, str], cwd: Path, warn: Callable[[str], None]
 ) -> Inventory:
@@ -39,18 +75,41 @@ def load(
         InventoryInvalid: it cannot be read, is not an inventory, or has faults.
         InventoryUntrusted: the one in `cwd` is not the user's own, or does what only a named one may.
     """
+    return understood(look(named, environ=environ, cwd=cwd, warn=warn))
+
+
+def understood(draft: Draft) -> Inventory:
+    """The second half of `load`."""
+    if draft.text is not None:
+        return draft.inventory(draft.text)
+    if draft.path is not None and draft.by:
+        raise InventoryNotFound(
+            f"{draft.by} names {quoted(draft.file, 500)}, which does not exist",
+            hint=f"ls -l {shlex.quote(str(draft.path.parent))}",
+            details={"path": str(draft.path), "named_by": draft.by},
+        )
+    return parse("", None)
+
+
+def look(named: Path | None, *, environ: Mapping[str, str], cwd: Path, warn: Callable[[str], None]) -> Draft:
+    """The first half of `load`: which file it is, and its text. Arguments and errors are as there.
+
+    A file that is named and does not exist is no error here: it may be about to be made.
+    """
     home = Path(environ["HOME"]) if environ.get("HOME", "").startswith("/") else _home()
     if named is not None:
-        return _load_named(named, "--inventory", cwd, home)
+        return _named(named, "--inventory", cwd, home)
     if environ.get("RBEE_INVENTORY"):
-        return _load_named(Path(environ["RBEE_INVENTORY"]), "RBEE_INVENTORY", cwd, home)
+        return _named(Path(environ["RBEE_INVENTORY"]), "RBEE_INVENTORY", cwd, home)
     users = users_path(environ, home)
     # Whoever stands in ~/.config/rbee has not found a stranger's file there.
-    if cwd / NAME != users and (found := _load_found(cwd / NAME, home, warn)):
-        return found
-    if users is not None and (data := _read(users, str(users))) is not None:
-        return parse(_text(data, str(users)), users, home=home)
-    return parse("", None)
+    if cwd / NAME != users:
+        found = Draft(cwd / NAME, FOUND, None, home, found=True)
+        if (text := read(found)) is not None:
+            warn(f"using {FOUND}, found in {cwd} and not named")
+            return replace(found, text=text)
+    draft = Draft(users, str(users), None, home)
+    return replace(draft, text=read(draft))
 
 
 def users_path(environ: Mapping[str, str], home: Path | None) -> Path | None:
@@ -72,34 +131,24 @@ def _home() -> Path | None:
         return None
 
 
-def _load_named(named: Path, by: str, cwd: Path, home: Path | None) -> Inventory:
+def _named(named: Path, by: str, cwd: Path, home: Path | None) -> Draft:
     if home and named.parts[:1] == ("~",):
         named = home.joinpath(*named.parts[1:])
-    path = cwd / named
-    data = _read(path, str(named))
-    if data is None:
-        raise InventoryNotFound(
-            f"{by} names {quoted(str(named), 500)}, which does not exist",
-            hint=f"ls -l {shlex.quote(str(path.parent))}",
-            details={"path": str(path), "named_by": by},
-        )
-    return parse(_text(data, str(named)), path, file=str(named), home=home)
+    draft = Draft(cwd / named, str(named), None, home, by=by)
+    return replace(draft, text=read(draft))
 
 
-def _load_found(path: Path, home: Path | None, warn: Callable[[str], None]) -> Inventory | None:
-    data = _read(path, FOUND, check=True)
-    if data is None:
+def read(draft: Draft) -> str | None:
+    """The text that stands there now; None when there is no such file.
+
+    Raises:
+        InventoryInvalid: it cannot be read, is too large, or is not text.
+        InventoryUntrusted: it was found, and is not the user's own.
+    """
+    if draft.path is None:
         return None
-    warn(f"using {FOUND}, found in {path.parent} and not named")
-    text = _text(data, FOUND)
-    document = load_toml(text, FOUND)
-    inventory = build(document, text, path, file=FOUND, home=home)
-    short = socket.gethostname().partition(".")[0]
-    if wrong := forbidden(document, inventory, {socket.gethostname(), short, f"{short}.local"}):
-        where = lines(text)
-        faults = [Fault(key, reason, where.get(key)) for key, reason in wrong]
-        raise untrusted(FOUND, "sets what only a named inventory may", faults)
-    return inventory
+    data = _read(draft.path, draft.file, check=draft.found)
+    return None if data is None else _text(data, draft.file)
 
 
 def _read(path: Path, file: str, *, check: bool = False) -> bytes | None:

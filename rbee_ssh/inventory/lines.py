@@ -1,4 +1,4 @@
-"""Which line a key stands on. tomllib does not tell, so the text is read a second time, when it matters."""
+"""Which line a key stands on, and where each table is. tomllib does not tell, so the text is read again."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 import tomllib
 from bisect import bisect_left
 from contextlib import suppress
+from dataclasses import dataclass
 
 from rbee_ssh.inventory.faults import Where
 
@@ -34,6 +35,30 @@ def lines(text: str) -> dict[Where, int]:
     return scanner.implied | scanner.explicit
 
 
+@dataclass(slots=True)
+class Section:
+    """The lines, counted from 1, from a table's header to the end of the last value below it.
+
+    What stands before the first header has the empty path, and `last` is 0 when that is no value.
+    """
+
+    path: Where
+    first: int
+    last: int
+
+
+def sections(text: str) -> list[Section]:
+    """The tables that have a header of their own, in their order, after what stands before the first one.
+
+    Args:
+        text: as for `lines`; of anything else the answer may be wrong.
+    """
+    scanner = _Scanner(text)
+    with suppress(IndexError, ValueError, RecursionError):
+        scanner.document()
+    return scanner.sections
+
+
 class _Scanner:
     """Walks text that is known to be TOML: only what tells keys from values needs to be understood."""
 
@@ -43,17 +68,21 @@ class _Scanner:
         self.breaks = [found.start() for found in re.finditer("\n", text)]
         self.explicit: dict[Where, int] = {}  # where it is written …
         self.implied: dict[Where, int] = {}  # … or where the first of its children is
+        self.sections = [Section((), 1, 0)]
 
     def document(self) -> None:
         table: Where = ()
         while self.peek():
             if self.peek() == "[":
                 brackets = "]]" if self.text.startswith("[[", self.at) else "]"
+                first = self.line()
                 self.at += len(brackets)
                 table = self.key(())
                 self.at = self.text.index(brackets, self.at) + len(brackets)
+                self.sections.append(Section(table, first, first))
             else:
                 self.pair(table)
+                self.sections[-1].last = self.line()
 
     def pair(self, table: Where) -> None:
         path = self.key(table)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rbee_ssh.errors import NodeUnreachable, UsageInvalid
 from rbee_ssh.inventory import Inventory, Node
-from rbee_ssh.ssh import destination, known_hosts
+from rbee_ssh.ssh import config, destination, known_hosts
 from rbee_ssh.ssh.destination import Destination
 from rbee_ssh.ssh.lean import asyncssh
 from rbee_ssh.ssh.quote import quote
@@ -34,6 +34,7 @@ class Fetched:
     key: str  # type and base64
     file: str
     known: bool  # it stands there already
+    hashed: bool = False  # ssh would hash the name, whatever the file has
 
 
 async def fetch(inventory: Inventory, node: Node) -> Fetched:
@@ -73,6 +74,7 @@ async def fetch(inventory: Inventory, node: Node) -> Fetched:
         key=" ".join(key.export_public_key("openssh").decode().split()[:2]),
         file=target.user_known_hosts[0],
         known=known,
+        hashed=config.hashes_names(target.alias),
     )
 
 
@@ -107,7 +109,7 @@ async def _ask(inventory: Inventory, target: Destination, known: asyncssh.SSHKno
 
 
 def save(fetched: Fetched) -> None:
-    """Append the key to known_hosts; the name is hashed where the file's other names are.
+    """Append the key to known_hosts; the name is hashed where the file's other names are, or ssh would.
 
     Raises:
         UsageInvalid: the file cannot be written.
@@ -124,7 +126,7 @@ def save(fetched: Fetched) -> None:
             )
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         present = path.read_bytes() if path.exists() else b""
-        line = f"{_spelled(fetched.name, present)} {fetched.key}\n".encode()
+        line = f"{_spelled(fetched.name, present, fetched.hashed)} {fetched.key}\n".encode()
         if present and not present.endswith(b"\n"):
             line = b"\n" + line
         # One write to a file opened for appending: two commands at once do not mix their lines.
@@ -137,11 +139,10 @@ def save(fetched: Fetched) -> None:
         raise UsageInvalid(f"{path}: {error.strerror}", hint=f"ls -l {path}") from error
 
 
-def _spelled(name: str, present: bytes) -> str:
-    """The name as it goes into the file: hashed (ssh-keygen -H's form) when most entries there are."""
-    entries = [line for line in present.splitlines() if line.strip() and not line.startswith(b"#")]
-    hashed = sum(line.startswith(b"|1|") for line in entries)
-    if not entries or hashed * 2 < len(entries):
+def _spelled(name: str, present: bytes, hashed: bool) -> str:
+    """The name as it goes into the file; in ssh-keygen -H's form where it, or most names, are hashed."""
+    names = [line for line in present.splitlines() if line.strip() and not line.startswith((b"#", b"@"))]
+    if not hashed and sum(line.startswith(b"|1|") for line in names) * 2 <= len(names):
         return name
     salt = secrets.token_bytes(20)
     return f"|1|{b64encode(salt).decode()}|{b64encode(digest(salt, name.encode(), sha1)).decode()}"

@@ -106,7 +106,7 @@ def test_the_name_of_a_host_key_is_the_one_that_ssh_looks_for(
     relay = control.home / "relay.py"
     relay.write_text(RELAY)
     control.ssh_config.write_text(
-        f"Host *\n  {line}\n  User {node.user}\n"
+        f"Host *\n  {line}\n  User {node.user}\n  HashKnownHosts no\n"
         f"  ProxyCommand {sys.executable} {relay} {node.address} {node.port}\n"
     )
     control.inventory(nodes_also={"one": {"host": "Node-One.Example"}})

@@ -1,10 +1,10 @@
-"""`rbee nodes trust`."""
+"""A host key compared with what was given."""
 
 from __future__ import annotations
 
 import pytest
 
-from rbee_ssh.cli.nodes_trust import matches
+from rbee_ssh.cli.host_keys import matches
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,85 @@
+"""Nodes that are not in the inventory yet, tried: the way there, the login, the shell, and what they have."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from rbee_ssh.errors import RbeeError
+from rbee_ssh.inventory import Inventory, check_keys
+from rbee_ssh.node.facts import Facts
+from rbee_ssh.node.probe import probe
+from rbee_ssh.ssh import trust
+from rbee_ssh.ssh.trust import Fetched
+from rbee_ssh.ssh.wire import Wire
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A node that works, with its facts; or the error that says why it does not.
+
+    `latency_ms`: to connect and authenticate. `fingerprint`: of the host key it showed, None on localhost.
+    """
+
+    name: str
+    latency_ms: float | None = None
+    fingerprint: str | None = None
+    facts: Facts | None = None
+    error: RbeeError | None = None
+
+
+async def try_nodes(
+    inventory: Inventory, names: Sequence[str], on_node: Callable[[Trial], None]
+) -> dict[str, Trial]:
+    """Connect to these nodes, all at the same time, and ask what they have.
+
+    Several are tried once each, one as often as the inventory says.
+
+    Args:
+        inventory: as it would be with them.
+        on_node: told each as it comes.
+    """
+    wire = Wire(inventory.nodes, inventory.timeouts)
+
+    async def one(name: str) -> Trial:
+        trial = await _try(wire, inventory, name, tries=None if len(names) == 1 else 1)
+        on_node(trial)
+        return trial
+
+    try:
+        return {trial.name: trial for trial in await asyncio.gather(*(one(name) for name in names))}
+    finally:
+        await wire.close()
+
+
+async def _try(wire: Wire, inventory: Inventory, name: str, tries: int | None) -> Trial:
+    node = inventory.nodes[name]
+    try:
+        check_keys(node)
+        connection = await wire.connect(node, tries=tries)
+        try:
+            answer = await probe(connection, node)
+        finally:
+            await connection.close()
+    except RbeeError as error:
+        return Trial(name, error=error)
+    key = None if connection.embedded else connection.ssh.get_server_host_key()
+    return Trial(
+        name,
+        latency_ms=connection.connect_seconds * 1000,
+        fingerprint=key.get_fingerprint() if key else None,
+        facts=answer.facts,
+    )
+
+
+async def fetch_keys(inventory: Inventory, names: Sequence[str]) -> dict[str, Fetched | RbeeError]:
+    """The host keys of these nodes, or why one did not come. Nothing is written."""
+
+    async def one(name: str) -> Fetched | RbeeError:
+        try:
+            return await trust.fetch(inventory, inventory.nodes[name])
+        except RbeeError as error:
+            return error
+
+    return dict(zip(names, await asyncio.gather(*(one(name) for name in names)), strict=True))

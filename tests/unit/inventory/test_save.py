@@ -1,0 +1,146 @@
+"""The inventory's file: replaced whole, with its mode; made where there is none; nobody's change lost."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rbee_ssh.errors import InventoryInvalid, InventoryLocked, InventoryUntrusted, NodeExists, UsageInvalid
+from rbee_ssh.inventory import save as saving
+from rbee_ssh.inventory.edit import with_node
+from rbee_ssh.inventory.find import Draft, look
+from rbee_ssh.inventory.save import save
+
+TEXT = '# mine\n[nodes.a]\nhost = "a"\n'
+
+
+def draft(path: Path | None, **environ: str) -> Draft:
+    return look(
+        path, environ={"HOME": str(path.parent if path else "/")} | environ, cwd=Path("/"), warn=print
+    )
+
+
+def added(text: str) -> str:
+    return with_node(text, "b", {"host": "b"})
+
+
+def test_the_file_keeps_its_mode_and_its_mark_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + TEXT.encode())
+    path.chmod(0o640)
+    inventory = save(draft(path), added)
+    assert list(inventory.nodes) == ["a", "b"]
+    assert path.read_bytes() == b"\xef\xbb\xbf" + added(TEXT).encode()
+    assert path.stat().st_mode & 0o7777 == 0o640
+    assert os.listdir(tmp_path) == ["mine.toml"]
+
+
+def test_a_link_stays_one(tmp_path: Path) -> None:
+    real = tmp_path / "dotfiles" / "inventory.toml"
+    real.parent.mkdir()
+    real.write_text(TEXT)
+    link = tmp_path / "inventory.toml"
+    link.symlink_to("dotfiles/inventory.toml")
+    save(draft(link), added)
+    assert link.is_symlink()
+    assert real.read_text() == added(TEXT)
+
+
+def test_what_is_not_there_is_made_for_its_user_alone(tmp_path: Path) -> None:
+    users = look(None, environ={"HOME": str(tmp_path)}, cwd=Path("/"), warn=print)
+    assert (users.text, users.by) == (None, "")
+    assert save(users, added).path == tmp_path / ".config/rbee/inventory.toml"
+    path = tmp_path / ".config/rbee/inventory.toml"
+    assert path.read_text() == added("")
+    assert path.stat().st_mode & 0o7777 == 0o600
+    named = draft(tmp_path / "new" / "named.toml")
+    save(named, added)
+    assert (tmp_path / "new" / "named.toml").read_text() == added("")
+
+
+def test_nothing_is_written_when_the_new_text_is_no_inventory(tmp_path: Path) -> None:
+    path = tmp_path / "inventory.toml"
+    path.write_text(TEXT)
+    with pytest.raises(InventoryInvalid, match="port"):
+        save(draft(path), lambda text: with_node(text, "b", {"host": "b", "port": 0}))
+    with pytest.raises(NodeExists):
+        save(draft(path), lambda text: with_node(text, "a", {"host": "b"}))
+    assert path.read_text() == TEXT
+    fresh = tmp_path / "none.toml"
+    with pytest.raises(InventoryInvalid):
+        save(draft(fresh), lambda text: "[nodes.b]\n")
+    assert not fresh.exists()
+
+
+def test_a_found_one_may_not_be_given_what_only_a_named_one_may_do(tmp_path: Path) -> None:
+    path = tmp_path / "inventory.toml"
+    path.write_text(TEXT)
+    path.chmod(0o644)
+    said: list[str] = []
+    found = look(None, environ={"HOME": "/"}, cwd=tmp_path, warn=said.append)
+    assert len(said) == 1
+    with pytest.raises(InventoryUntrusted, match="setup"):
+        save(found, lambda text: with_node(text, "b", {"host": "b", "setup": ["x.py:y"]}))
+    path.chmod(0o666)
+    with pytest.raises(InventoryUntrusted, match="others may write"):
+        save(found, added)
+    assert path.read_text() == TEXT
+
+
+@pytest.mark.parametrize("what", ["directory", "fifo"])
+def test_what_is_no_file_is_refused(tmp_path: Path, what: str) -> None:
+    path = tmp_path / "inventory.toml"
+    if what == "fifo":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
+    with pytest.raises(InventoryInvalid):
+        save(Draft(path, "x", None, None, by="--inventory"), added)
+
+
+def test_without_a_place_there_is_none() -> None:
+    with pytest.raises(UsageInvalid, match="--inventory"):
+        save(Draft(None, "", None, None), added)
+
+
+def test_who_holds_it_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "inventory.toml"
+    path.write_text(TEXT)
+    monkeypatch.setattr(saving, "PATIENCE", 0.1)
+    with path.open("r+") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(InventoryLocked, match="another command"):
+            save(draft(path), added)
+    save(draft(path), added)
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from rbee_ssh.inventory.edit import with_node
+from rbee_ssh.inventory.find import look
+from rbee_ssh.inventory.save import save
+draft = look(Path(sys.argv[1]), environ={"HOME": "/"}, cwd=Path("/"), warn=print)
+for number in range(8):
+    name = f"n{sys.argv[2]}-{number}"
+    save(draft, lambda text: with_node(text, name, {"host": name}))
+"""
+
+
+def test_of_many_at_once_none_loses_a_node(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "inventory.toml"
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, path, str(number)], stderr=subprocess.PIPE, text=True
+        )
+        for number in range(4)
+    ]
+    assert [process.communicate(timeout=60)[1] for process in running] == [""] * 4
+    names = {f"n{number}-{count}" for number in range(4) for count in range(8)}
+    assert set(draft(path).inventory(path.read_text()).nodes) == names
+    assert os.listdir(path.parent) == ["inventory.toml"]
