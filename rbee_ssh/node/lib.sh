@@ -256,13 +256,14 @@ rbee_ready() {
     return 0
 }
 
-# rbee_port DIR: the port a `listen = "tcp"` engine got, from its log.
+# rbee_port DIR: the port a `listen = "tcp"` engine got, from its log. The last line counts when it is whole:
+# an engine can be in the middle of writing the number.
 rbee_port() {
     [ ! -e "$1/port" ] || return 0
     rbee_get "$1/port-pattern"
     [ -n "$GOT" ] || return 0
-    RBEE_PORT=$(awk -v p="$GOT" '{ i = index($0, p) } i { s = substr($0, i + length(p)); sub(/[^0-9].*/, "", s)
-        if (s != "") { print s; exit } }' "$1/log" 2>/dev/null)
+    RBEE_PORT=$({ cat "$1/log" && printf .; } 2>/dev/null | awk -v p="$GOT" '{ if (i = index(last, p)) {
+        s = substr(last, i + length(p)); sub(/[^0-9].*/, "", s); if (s != "") { print s; exit } } last = $0 }')
     [ -z "$RBEE_PORT" ] || rbee_put "$1/port" "$RBEE_PORT"
 }
 

@@ -21,6 +21,11 @@ def model(engines: Engines) -> tuple[str, str]:
     return "--model", f"file://{engines.model}"
 
 
+def endless(engines: Engines) -> tuple[str, ...]:
+    """The words of a story told until the context is full. Greedily: a sampled one can end at any moment."""
+    return (*model(engines), *GREEDY, "--max-tokens", "100000", "Tell a very long story.")
+
+
 def equip(
     control: Control,
     engines: Engines,

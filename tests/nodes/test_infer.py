@@ -11,7 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nodes.serving import GREEDY, PROMPT, engines_on, equip, events, eventually, kill, model, text_of, workers
+from nodes.serving import (
+    GREEDY,
+    PROMPT,
+    endless,
+    engines_on,
+    equip,
+    events,
+    eventually,
+    kill,
+    model,
+    text_of,
+    workers,
+)
 
 from nodekit import Control, LabNode
 from nodekit.engines import Engines
@@ -190,8 +202,7 @@ def test_without_a_node_the_ready_one_serves(
 
 def test_ctrl_c_stops_the_generation_on_the_node(node: LabNode, control: Control, engines: Engines) -> None:
     equip(control, engines, node)
-    words = ["infer", *model(engines), "--max-tokens", "4000", "Tell a very long story."]
-    process = control.rbee_popen(*words)
+    process = control.rbee_popen("infer", *endless(engines))
     assert process.stdout is not None
     assert process.stdout.read(20)
     process.send_signal(2)
@@ -216,7 +227,7 @@ def test_ctrl_c_stops_the_generation_on_the_node(node: LabNode, control: Control
 
 def test_a_closed_pipe_is_quiet(node: LabNode, control: Control, engines: Engines) -> None:
     equip(control, engines, node)
-    line = shlex.join(control._argv(["infer", *model(engines), "--max-tokens", "4000", "Tell a long story."]))
+    line = shlex.join(control._argv(["infer", *endless(engines)]))
     answer = subprocess.run(
         ["bash", "-c", f"{line} | head -c 20; exit ${{PIPESTATUS[0]}}"],
         env=control.env,
@@ -234,9 +245,7 @@ def test_a_worker_that_is_killed_in_the_middle_is_told(
     node: LabNode, control: Control, engines: Engines
 ) -> None:
     equip(control, engines, node)
-    process = control.rbee_popen(
-        "--json", "infer", *model(engines), "--max-tokens", "4000", "Tell a long story."
-    )
+    process = control.rbee_popen("--json", "infer", *endless(engines))
     assert process.stdout is not None
     lines = [json.loads(process.stdout.readline()) for _ in range(5)]
     (pid,) = engines_on(node)
@@ -309,9 +318,7 @@ def test_remove_stops_its_worker_after_ctrl_c_too(
     node: LabNode, control: Control, engines: Engines, moment: str
 ) -> None:
     equip(control, engines, node)
-    process = control.rbee_popen(
-        "infer", "--rm", *model(engines), "--context", "8192", "--max-tokens", "4000", "Tell a long story."
-    )
+    process = control.rbee_popen("infer", "--rm", *endless(engines))
     assert process.stdout is not None
     if moment == "while it answers":
         assert process.stdout.read(10)

@@ -13,6 +13,7 @@ import pytest
 from nodes.serving import (
     GREEDY,
     PROMPT,
+    endless,
     engines_on,
     equip,
     events,
@@ -26,16 +27,14 @@ from nodes.serving import (
 from nodekit import Control, LabNode
 from nodekit.engines import Engines
 
-STORY = "Tell a very long story."
-# Greedily it goes on until the context is full: minutes, where a sampled story may end at any moment.
-ENDLESS = (*GREEDY, "--max-tokens", "100000")
+# The story goes on for longer than any --timeout here.
 ROOM = ("--context", "8192")
 
 
 @contextmanager
 def streaming(control: Control, engines: Engines, *args: str) -> Iterator[subprocess.Popen[str]]:
     """An answer in the middle; what follows is read from its stdout."""
-    words = ["--json", "infer", *model(engines), *ROOM, *ENDLESS, *args, STORY]
+    words = ["--json", "infer", *ROOM, *args, *endless(engines)]
     process = control.rbee_popen(*words)
     try:
         assert process.stdout is not None

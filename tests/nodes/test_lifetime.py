@@ -12,7 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nodes.serving import GREEDY, PROMPT, engines_on, equip, events, eventually, kill, model, text_of, workers
+from nodes.serving import (
+    GREEDY,
+    PROMPT,
+    endless,
+    engines_on,
+    equip,
+    events,
+    eventually,
+    kill,
+    model,
+    text_of,
+    workers,
+)
 
 from nodekit import Control, LabNode
 from nodekit.engines import Engines
@@ -82,17 +94,9 @@ def test_stop_waits_for_a_running_answer_and_now_does_not(
     node: LabNode, control: Control, engines: Engines
 ) -> None:
     equip(control, engines, node)
-    words = [
-        "--json",
-        "infer",
-        *model(engines),
-        *GREEDY,
-        "--max-tokens",
-        "300",
-        "Count from one to five hundred.",
-    ]
+    words = ["--json", "infer", *endless(engines)]
     infer(control, engines)
-    running = control.rbee_popen(*words)
+    running = control.rbee_popen(*[word.replace("100000", "300") for word in words])
     assert running.stdout is not None
     running.stdout.readline()
     running.stdout.readline()
@@ -101,7 +105,7 @@ def test_stop_waits_for_a_running_answer_and_now_does_not(
     rest = [json.loads(line) for line in running.stdout]
     assert rest[-1].get("event") == "done", rest[-1]
     infer(control, engines)
-    running = control.rbee_popen(*[word.replace("300", "4000") for word in words])
+    running = control.rbee_popen(*words)
     assert running.stdout is not None
     running.stdout.readline()
     running.stdout.readline()
@@ -189,7 +193,7 @@ def test_a_killed_cli_is_no_obstacle(
     node: LabNode, control: Control, engines: Engines, moment: float
 ) -> None:
     equip(control, engines, node)
-    process = control.rbee_popen("infer", *model(engines), "--max-tokens", "2000", "Tell a long story.")
+    process = control.rbee_popen("infer", *endless(engines))
     time.sleep(moment)
     process.kill()
     process.wait()

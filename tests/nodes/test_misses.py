@@ -159,7 +159,9 @@ def test_a_port_that_another_user_took_is_shown_no_key(
 ) -> None:
     equip(control, engines, node, listen="tcp")
     thief = node.add_user("thief")
-    first = events(ask(control, engines))[0]["worker"]
+    answered = ask(control, engines)
+    assert answered.returncode == 0, answered.stdout + answered.stderr
+    first = events(answered)[0]["worker"]
     (worker,) = workers(control)
     with tunnelled(control, first) as tunnel:
         port = worker["endpoint"].rpartition(":")[2]

@@ -131,3 +131,9 @@ def test_a_worker_that_ends_while_it_is_looked_at_tells_how(shell: Shell) -> Non
     ends = 'rbee_alive() { rbee_put "$DIR/exit" 3; false; }'
     said = shell.lib(f'{ends}\nDIR=$1\nrbee_state "$1"\necho $STATE', str(shell.worker()))
     assert said == "failed\n"
+
+
+def test_a_port_that_is_half_written_is_not_taken_for_one(shell: Shell) -> None:
+    half = "printf 'port 47'\nsleep 0.6\necho 11\nexec sleep 600"
+    shell.start(shell.start_words(half, socket=None, tick=0.1))
+    eventually(lambda: shell.record().number("port") == 4711, within=5, why="another port, or none")
