@@ -25,7 +25,6 @@ rbee_seek() {
 }
 
 rbee_engines() {
-    want=${5%%,*}
     listing=
     case $5 in all | *,devices) listing=1 ;; esac
     # An engine is asked for its devices where there may be some: that costs it a start of the GPU's driver.
@@ -147,12 +146,39 @@ rbee_pythons() {
             { [ -z "$python" ] && [ ! -L "$place" ]; } || put python "$place" 127
             continue
         fi
+        [ -z "$brief" ] || [ -n "$python" ] || ! rbee_bare "$place" || continue
         limited 10 "$place" -c "$rbee_inspect" ${listing:+devices}
         put python "$place" "$code"
         tell python_out 60
         # Nothing later can come before xllamacpp in the order of auto.
         [ "$want:$code" != auto:0 ] || ! grep -q '^xllamacpp=' "$out" || return 0
         [ "$want:$code" != "$want:0" ] || ! grep -q "^$(printf %s "$want" | tr - _)=" "$out" || return 0
+    done
+}
+
+# rbee_bare PYTHON: whether it has no engine for sure. To ask it would take 15 ms and more, on each of many nodes; so
+# where its packages lie in places that we know, we look for ourselves. Whatever is unusual is asked.
+rbee_bare() {
+    [ -z "${PYTHONPATH:-}${PYTHONHOME:-}${PYTHONUSERBASE:-}" ] && [ ! -e "${1%/*}/../pyvenv.cfg" ] || return 1
+    prefix=${1%/bin/*}
+    # The program itself, where PYTHON is a link to it: its name tells the version, and it lies beside the link.
+    for version in "$prefix"/bin/python3.[0-9] "$prefix"/bin/python3.[0-9][0-9] ''; do
+        [ ! -L "$version" ] && [ "$version" -ef "$1" ] && break
+    done
+    version=${version##*/}
+    [ -n "$version" ] && [ -e "$prefix/lib/$version/os.py" ] || [ -e "$prefix/lib64/$version/os.py" ] || return 1
+    for base in "$prefix" /usr/local "$HOME/.local"; do
+        for folder in "$base/lib/python3" "$base/lib/$version" "$base/lib64/$version"; do
+            for entry in "$folder"/*-packages/[xX][lL][lL][aA][mM][aA]* "$folder"/*-packages/[lL][lL][aA][mM][aA]*; do
+                [ ! -e "$entry" ] || return 1
+            done
+            # A file of paths to look in, besides lines of code.
+            for entry in "$folder"/*-packages/*.pth; do
+                [ ! -e "$entry" ] || while read -r line || [ -n "$line" ]; do
+                    case $line in '' | '#'* | 'import '*) ;; *) return 1 ;; esac
+                done <"$entry"
+            done
+        done
     done
 }
 

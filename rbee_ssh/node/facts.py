@@ -40,8 +40,8 @@ class ModelFile:
 class Facts:
     """One look at a node; None is "not known". Memory is what we may use, control groups considered.
 
-    `clock` is the node's Unix time, whole seconds. `looked` says where engines were looked for, `problems`
-    what should be told to the user.
+    `clock` is the node's Unix time, whole seconds; `load` what it calls the load of the last minute. `looked`
+    says where engines were looked for, `problems` what should be told to the user.
     """
 
     os: str | None = None
@@ -54,6 +54,7 @@ class Facts:
     home: str | None = None
     cpu_model: str | None = None
     cpus: int | None = None
+    load: float | None = None
     ram_total_bytes: int | None = None
     ram_free_bytes: int | None = None
     models_dir: str | None = None
@@ -77,17 +78,22 @@ def arguments(
     backend: str = "auto",
     device: str | None = None,
     pythons: Iterable[str] = (),
+    brief: bool = False,
 ) -> list[str]:
     """The arguments of the probe.
 
     Args:
         model_path: a file to look for, absolute or with a leading ~/; empty for none.
-        engine: "all", or what the worker is to run on: "auto" (as far as the first that runs) or a name.
+        engine: "all", or what the worker is to run on: "auto" (as far as the first that runs) or a name;
+            "none" for a second look, at what changes: memory, disk, load, GPUs.
         backend: what the worker asks for; a GPU's makes every engine tell its devices.
         pythons: interpreters to look into beside the usual ones.
+        brief: without account, clock and the Pythons that have no engine; a few milliseconds instead of 40.
     """
     if backend not in ("auto", "cpu") or device is not None:
         engine = "all" if engine == "auto" else f"{engine},devices"
+    if brief:
+        engine += ",brief"
     env = [f"env:{name}={value}" for name, value in node.env]
     return [node.models_dir, node.engine_path or "", node.python or "", model_path, engine, *pythons, *env]
 
@@ -107,9 +113,11 @@ def parse_facts(text: str) -> Facts:
         ram_total, ram_free = memory.macos(sysctl, one.lines("vm_stat"))
         cpu = clean(_after(sysctl, "machdep.cpu.brand_string:") or "") or None
         cpus = integer(_after(sysctl, "hw.ncpu:"))
+        load = _after(sysctl, "vm.loadavg:")
     else:
         ram_total, ram_free = memory.linux(one.lines("meminfo"), one.all("cgroup"))
-        cpu, cpus = one.words("cpu_model") or one.words("board"), one.number("cpus")
+        cpu, load = one.words("cpu_model") or one.words("board"), one.text("load")
+        cpus = _listed(one.text("cpus_allowed") or "") or one.number("cpus")
     gpus = (*parse_nvidia(one.lines("nvidia")), *parse_rocm("\n".join(one.lines("rocm"))))
     if os == "Darwin" and one.text("arch") == "arm64":
         gpus += (apple(cpu or "Apple GPU", ram_total, ram_free),)
@@ -126,6 +134,7 @@ def parse_facts(text: str) -> Facts:
         home=one.text("home"),
         cpu_model=cpu,
         cpus=cpus,
+        load=_load(load or ""),
         ram_total_bytes=ram_total,
         ram_free_bytes=ram_free,
         models_dir=one.text("models_dir"),
@@ -177,6 +186,20 @@ class _Lookup:
 
 def _after(lines: Iterable[str], name: str) -> str | None:
     return next((line.removeprefix(name).strip() for line in lines if line.startswith(name)), None)
+
+
+def _listed(ranges: str) -> int | None:
+    """How many CPUs "0-3,8" names, which is how Linux lists those that a process may use."""
+    if not re.fullmatch(r"[0-9]{1,6}(-[0-9]{1,6})?(,[0-9]{1,6}(-[0-9]{1,6})?)*", ranges):
+        return None
+    bounds = (part.partition("-") for part in ranges.split(","))
+    return sum(max(int(last or first) - int(first) + 1, 0) for first, _, last in bounds) or None
+
+
+def _load(text: str) -> float | None:
+    """The first of the load averages: "0.52", on macOS "{ 1.52 1.63 1.74 }"."""
+    found = re.match(r"\{? ?([0-9]{1,6}[.,][0-9]{1,2})(?: |$)", text)
+    return float(found[1].replace(",", ".")) if found else None
 
 
 def _disk(lines: Iterable[str]) -> int | None:

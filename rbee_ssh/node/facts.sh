@@ -1,6 +1,8 @@
 # What a node is, as key<TAB>value lines for facts.py. POSIX sh: dash, bash, busybox, zsh; Linux and macOS.
 # $1 models_dir  $2 engine_path or ''  $3 python or ''  $4 model file or ''
-# $5 which engines: all, auto (as far as the first that runs) or a name; "auto,devices" lists devices as well
+# $5 which engines: all, auto (as far as the first that runs), a name, or none: then nothing of what stays the same
+#    from one look to the next is told. "auto,devices" lists devices as well; "all,brief" leaves out what a table of
+#    many nodes does not show, and does not start a Python that has no engine
 # $6… more Pythons to look into, and env:NAME=VALUE, the variables that engines are started with
 # Numbers are sent as the node tells them. What they mean is decided in Python, where it can be tested.
 
@@ -9,13 +11,18 @@ rbee_facts() (
     set +e +u
     LC_ALL=C
     export LC_ALL
-    tab=$(printf '\t')
-    scratch=$(mktemp -d "${TMPDIR:-/tmp}/rbee.XXXXXX" 2>/dev/null) || scratch=$(mktemp -d "$HOME/.rbee.XXXXXX" 2>/dev/null)
-    [ -n "$scratch" ] || printf 'problem\tno temporary directory can be made\n'
-    out=${scratch:-/nonexistent}/out
+    tab='	'
+    newline='
+'
+    scratch=
+    out=/nonexistent/out
+    tried=
     trap '[ -z "$scratch" ] || rm -rf "$scratch"' EXIT
     trap 'exit 129' HUP INT TERM
     me=
+    want=${5%%,*}
+    brief=
+    case ,$5, in *,brief,*) brief=1 ;; esac
 
     # put KEY VALUE…: one line; a value's control characters stay here.
     put() {
@@ -38,13 +45,24 @@ rbee_facts() (
         done
     }
 
+    # A place for the output of what is started, made when there is first something to start.
+    make_scratch() {
+        [ -z "$tried" ] || return
+        tried=1
+        scratch=$(mktemp -d "${TMPDIR:-/tmp}/rbee.XXXXXX" 2>/dev/null) ||
+            scratch=$(mktemp -d "$HOME/.rbee.XXXXXX" 2>/dev/null)
+        [ -n "$scratch" ] || printf 'problem\tno temporary directory can be made\n'
+        out=${scratch:-/nonexistent}/out
+    }
+
     # limited SECONDS COMMAND…: output in $out, exit status in $code, 124 when the time was over. What hangs in
     # a driver cannot be killed, so the wait for it is ended by a signal to ourselves.
     limited() {
         seconds=$1
         shift
+        make_scratch
         [ -n "$scratch" ] || { code=125; return; }
-        [ -n "$me" ] || me=$(exec sh -c 'echo "$PPID"')
+        [ -n "$me" ] || { read -r me rest </proc/self/stat; } 2>/dev/null || me=$(exec sh -c 'echo "$PPID"')
         late=
         trap 'late=1' USR1
         (
@@ -85,35 +103,47 @@ rbee_facts() (
     }
 
     machine() {
-        set -- $(uname -snrm)
-        os=$1 arch=$4
-        put os "$1"
-        put hostname "$2"
-        put kernel "$3"
-        put arch "$4"
+        # Linux 6.1 and later tell without a program what uname tells.
+        {
+            read -r os </proc/sys/kernel/ostype &&
+                read -r name </proc/sys/kernel/hostname &&
+                read -r kernel </proc/sys/kernel/osrelease &&
+                read -r arch </proc/sys/kernel/arch
+        } 2>/dev/null || {
+            set -- $(uname -snrm)
+            os=$1 name=$2 kernel=$3 arch=$4
+        }
+        put os "$os"
+        put hostname "$name"
+        put kernel "$kernel"
+        put arch "$arch"
+        [ -n "$brief" ] || account
+        put home "$HOME"
+        put path "$PATH"
+        if [ -z "${SHELL:-}$brief" ]; then
+            SHELL=$(getent passwd "$user" 2>/dev/null || id -P 2>/dev/null)
+            SHELL=${SHELL##*:}
+        fi
+        put shell "$SHELL"
+        [ -n "$brief" ] || put clock "$(date +%s)"
+        case $os in
+        Linux) linux ;;
+        Darwin)
+            limited 5 sysctl hw.memsize hw.ncpu vm.loadavg machdep.cpu.brand_string
+            tell sysctl 4
+            limited 5 vm_stat
+            tell vm_stat 12
+            ;;
+        esac
+    }
+
+    account() {
         set -- $(id)
         case $1 in *'('*) user=${1#*'('} ;; *) user=${1#uid=} ;; esac
         user=${user%')'}
         uid=${1#uid=}
         put uid "${uid%%'('*}"
         put user "$user"
-        put home "$HOME"
-        put path "$PATH"
-        if [ -z "${SHELL:-}" ]; then
-            SHELL=$(getent passwd "$user" 2>/dev/null || id -P 2>/dev/null)
-            SHELL=${SHELL##*:}
-        fi
-        put shell "$SHELL"
-        put clock "$(date +%s)"
-        case $os in
-        Linux) linux ;;
-        Darwin)
-            limited 5 sysctl hw.memsize hw.ncpu machdep.cpu.brand_string
-            tell sysctl 3
-            limited 5 vm_stat
-            tell vm_stat 12
-            ;;
-        esac
     }
 
     linux() {
@@ -124,7 +154,17 @@ rbee_facts() (
             esac
         done 2>/dev/null </proc/cpuinfo
         [ ! -r /proc/device-tree/model ] || put board "$(tr -d '\000' </proc/device-tree/model)"
-        put cpus "$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || grep -c ^processor /proc/cpuinfo)"
+        # What nproc would tell, without starting it: the CPUs that this process may use.
+        allowed=
+        while read -r name value rest; do
+            case $name in Cpus_allowed_list:) allowed=$value; break ;; esac
+        done 2>/dev/null </proc/self/status
+        if [ -n "$allowed" ]; then
+            put cpus_allowed "$allowed"
+        else
+            put cpus "$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || grep -c ^processor /proc/cpuinfo)"
+        fi
+        { read -r load rest </proc/loadavg; } 2>/dev/null && put load "$load"
         while read -r name value unit; do
             case $name in MemTotal: | MemAvailable: | MemFree:) put meminfo "$name $value $unit" ;; esac
             [ "$name" != MemAvailable: ] || break
@@ -169,8 +209,16 @@ rbee_facts() (
             *) place=. ;;
             esac
         done
-        limited 5 df -Pk "$place"
-        tell df 3
+        # timeout, where there is one, needs neither a scratch directory nor a second process that watches.
+        text=$(exec timeout -s KILL 5 df -Pk "$place" 2>/dev/null)
+        case $? in
+        0) put df "${text##*"$newline"}" ;;
+        124 | 137) ;;
+        *)
+            limited 5 df -Pk "$place"
+            tell df 3
+            ;;
+        esac
     }
 
     # model<TAB>state<TAB>size<TAB>mtime<TAB>path
@@ -207,6 +255,7 @@ rbee_facts() (
             return
         fi
         put systemd yes
+        [ -z "$brief" ] || account
         lingers=no
         [ ! -e "/var/lib/systemd/linger/$user" ] || lingers=yes
         put linger "$lingers"
@@ -230,9 +279,9 @@ rbee_facts() (
     machine
     storage "$1"
     [ -z "$4" ] || model "$4"
-    sessions
+    [ "$want" = none ] || sessions
     rbee_gpus
-    rbee_engines "$@"
+    [ "$want" = none ] || rbee_engines "$@"
     put facts end
 )
 rbee_facts "$@"

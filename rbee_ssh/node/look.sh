@@ -25,7 +25,7 @@ rbee_show() {
 }
 
 rbee_show_all() {
-    printf 'root\t%s\nboot-id\t%s\nuid\t%s\n' "$ROOT" "$BOOT" "$(id -u)"
+    printf 'root\t%s\nboot-id\t%s\n' "$ROOT" "$BOOT"
     for DIR in "$ROOT"/workers/*/; do
         DIR=${DIR%/}
         [ ! -e "$DIR/match" ] || rbee_show "$DIR"

@@ -15,8 +15,9 @@ _SPLIT = "section\tfacts"
 BODY = compose(
     LIB,
     LOOK,
-    then="rbee_init && rbee_sweep && rbee_show_all && rbee_sockets && "
-    "printf 'sockets\\t%s\\n' \"$SOCKETS\"\nprintf 'section\\tfacts\\n'",
+    then="rbee_init && rbee_sweep && rbee_show_all && "
+    "case $5 in *brief*) ;; *) rbee_sockets && printf 'sockets\\t%s\\n' \"$SOCKETS\" ;; esac\n"
+    "printf 'section\\tfacts\\n'",
 ) + compose(*SCRIPTS)
 
 
@@ -36,13 +37,16 @@ async def probe(
     engine: str = "all",
     backend: str = "auto",
     device: str | None = None,
+    brief: bool = False,
 ) -> Probe:
     """Ask a node.
 
     Args:
         model_path: a file to look for, absolute or with a leading ~/; empty for none.
-        engine: "all", "auto" (up to the first that runs), or one engine's name.
+        engine: "all", "auto" (up to the first that runs), one engine's name, or "none": what changes from one
+            look to the next, and no more.
         backend, device: what the worker asks for; a GPU's makes every engine tell its devices.
+        brief: for a table of many nodes; see facts.arguments.
 
     Raises:
         NodeFault: the connection or its shell.
@@ -53,6 +57,7 @@ async def probe(
         engine=engine,
         backend=backend,
         device=device,
+        brief=brief,
         # The embedded node is this machine: our own interpreter may well have an engine.
         pythons=[sys.executable] if connection.embedded else [],
     )

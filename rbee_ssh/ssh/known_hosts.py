@@ -8,9 +8,11 @@ line the key stands that contradicts the server's.
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from rbee_ssh.ssh.lean import asyncssh
@@ -30,20 +32,30 @@ class KnownKey:
     revoked: bool
 
 
-def read(files: Iterable[str]) -> list[tuple[str, int, str]]:
-    """(file, line number, text) of every entry in the files that exist; without its comment."""
-    entries: list[tuple[str, int, str]] = []
+Entry = tuple[str, int, str]
+
+
+def read(files: Iterable[str]) -> tuple[Entry, ...]:
+    """(file, line number, text) of every entry in the files that exist; without its comment.
+
+    A file that has not changed is read once: a command that logs in to hundreds of nodes asks as often.
+    """
+    entries: list[Entry] = []
     for name in files:
-        path = Path(os.path.expanduser(name))
-        try:
-            text = path.read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            continue
-        for number, line in enumerate(text.splitlines(), 1):
-            words = line.split()
-            if words and not words[0].startswith("#"):
-                entries.append((str(path), number, _entry(words)))
-    return entries
+        path = os.path.expanduser(name)
+        with contextlib.suppress(OSError):
+            now = os.stat(path)
+            entries += _read(path, (now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns))
+    return tuple(entries)
+
+
+@lru_cache(maxsize=8)
+def _read(path: str, _version: tuple[int, ...]) -> tuple[Entry, ...]:
+    text = Path(path).read_text(encoding="utf-8", errors="replace")
+    lines = ((number, line.split()) for number, line in enumerate(text.splitlines(), 1))
+    return tuple(
+        (path, number, _entry(words)) for number, words in lines if words and not words[0].startswith("#")
+    )
 
 
 def _entry(words: list[str]) -> str:
@@ -55,8 +67,12 @@ def _entry(words: list[str]) -> str:
     )
 
 
-def load(entries: Sequence[tuple[str, int, str]]) -> asyncssh.SSHKnownHosts:
-    """What asyncssh checks a host key against; a malformed line is skipped, as OpenSSH does."""
+@lru_cache(maxsize=8)
+def load(entries: tuple[Entry, ...]) -> asyncssh.SSHKnownHosts:
+    """What asyncssh checks a host key against; a malformed line is skipped, as OpenSSH does.
+
+    Made once for the same entries: a key takes 20 µs to read, and there is one for each of many nodes.
+    """
     known = asyncssh.SSHKnownHosts()
     for _, _, line in entries:
         try:
@@ -80,7 +96,7 @@ def algorithms(known: asyncssh.SSHKnownHosts, host: str, port: int) -> list[str]
     return list(dict.fromkeys(algorithm.decode("ascii") for algorithm in order))
 
 
-def keys_of(entries: Sequence[tuple[str, int, str]], name: str) -> list[KnownKey]:
+def keys_of(entries: Iterable[Entry], name: str) -> list[KnownKey]:
     """The keys that stand in known_hosts under this name, with file and line; authorities are not meant.
 
     Args:

@@ -77,7 +77,6 @@ class Look:
     root: str = ""
     sockets: str = ""
     boot_id: str = ""
-    uid: str = ""
     problem: str = ""
     locked_by: str = ""
     new: bool | None = None
@@ -92,7 +91,7 @@ class Look:
         return found
 
 
-_TOP = {"root": "root", "sockets": "sockets", "boot-id": "boot_id", "uid": "uid", "problem": "problem"}
+_TOP = {"root": "root", "sockets": "sockets", "boot-id": "boot_id", "problem": "problem"}
 _RESULTS = frozenset({"stopped", "forced", "kept", "pruned", "unknown", "alive"})
 
 

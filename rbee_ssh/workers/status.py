@@ -54,7 +54,7 @@ async def node_status(
 async def _ask(fleet: Fleet, name: str) -> NodeStatus:
     try:
         connection = await fleet.connect(name, tries=1)
-        answer = await probe(connection, fleet.inventory.nodes[name])
+        answer = await probe(connection, fleet.inventory.nodes[name], brief=True)
     except RbeeError as error:
         if error.code == "NODE_UNKNOWN":
             raise

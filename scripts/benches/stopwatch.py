@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -14,10 +15,12 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A program that ended well. `marks` are the seconds at which what we count came, from its start."""
+    """A program that ended well. `marks` are the seconds at which what we count came, from its start; `cpu`
+    is the CPU time, in seconds, of itself and of every child that it waited for."""
 
     seconds: float
     marks: tuple[float, ...]
+    cpu: float
 
     @property
     def first(self) -> float:
@@ -63,6 +66,7 @@ def run(
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as said:
         given.write(input.encode())
         given.seek(0)
+        spent = _children_cpu()
         began = time.perf_counter()
         with subprocess.Popen(
             argv, stdin=given, stdout=subprocess.PIPE, stderr=said, env=env, cwd=cwd
@@ -80,7 +84,12 @@ def run(
             said.seek(0)
             story = last.decode() + said.read().decode()
             raise RuntimeError(f"status {one.returncode} from {argv}:\n{story}")
-    return Run(seconds, tuple(marks))
+    return Run(seconds, tuple(marks), _children_cpu() - spent)
+
+
+def _children_cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def now() -> float:

@@ -108,6 +108,11 @@ class LabNode(ABC):
         bare environment.
         """
 
+    def network_argv(self) -> list[str]:
+        """The words before a command of the host that shall run in the node's network, whose 127.0.0.1 is
+        the node's own; none where the node has no network but the host's."""
+        return []
+
     def exec_local(
         self,
         command: str,

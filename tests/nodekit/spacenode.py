@@ -212,6 +212,9 @@ class SpaceNode(LabNode):
             *("env", "-i", *environment, "/bin/sh", "-c", f"cd || exit\n{command}"),
         ]
 
+    def network_argv(self) -> list[str]:
+        return ["nsenter", f"--target={self._space.pid}", "--net", "--"]
+
     def processes(self, *, everybody: bool = False) -> list[NodeProcess]:
         every = read_processes(self._space.root / "proc")
         if everybody:

@@ -110,7 +110,7 @@ NODE = Node("n", "host", models_dir="~/no/such dir")
 
 def settled(facts: Facts) -> Facts:
     """Without what changes from one second to the next."""
-    return replace(facts, ram_free_bytes=None, disk_free_bytes=None, clock=None, looked=())
+    return replace(facts, load=None, ram_free_bytes=None, disk_free_bytes=None, clock=None, looked=())
 
 
 def test_shells_agree(shell: str, probe: Probe, home: Path) -> None:
@@ -336,3 +336,33 @@ def test_a_real_llama_cpp_python(shell: str, probe: Probe, engines: Engines) -> 
     (engine,) = [engine for engine in facts.engines if engine.name == "llama-cpp-python"]
     assert engine.problem is None
     assert "cpu" in engine.backends
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "started"),
+    [
+        (None, "", False),
+        ("code.pth", "import this", False),
+        ("elsewhere.pth", "# more\n/opt/more", True),
+        ("xllamacpp-1.dist-info", "", True),
+        ("Llama_cpp_python-0.3.dist-info", "", True),
+    ],
+    ids=["bare", "code", "paths", "xllamacpp", "llama-cpp-python"],
+)
+def test_a_brief_look_starts_no_python_without_an_engine(
+    shell: str, run: Callable[..., str], home: Path, name: str | None, text: str, started: bool
+) -> None:
+    prefix = home / "py"
+    program(prefix / "bin/python3.12", f'#!/bin/sh\n: >"{home.parent}/started"\n')
+    (prefix / "bin/python3").symlink_to("python3.12")
+    packages = prefix / "lib/python3.12/site-packages"
+    packages.mkdir(parents=True)
+    (prefix / "lib/python3.12/os.py").touch()
+    if name is not None:
+        (packages / name).write_text(text)
+    output = run(shell, NODE, path=f"{prefix}/bin:{SYSTEM}", engine="all", brief=True)
+    assert parse_facts(output).disk_free_bytes
+    assert (home.parent / "started").exists() is started
+    again = parse_facts(run(shell, NODE, engine="none", brief=True))
+    assert (again.engines, again.looked, again.problems) == ((), (), ())
+    assert again.ram_free_bytes

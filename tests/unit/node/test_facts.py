@@ -284,8 +284,8 @@ def test_a_flood_is_cut() -> None:
 
 
 NAMES = (
-    "os cpus clock uid meminfo cgroup sysctl vm_stat df nvidia rocm engine engine_out engine_device "
-    "engine_devices python python_out model looked logind systemd linger problem facts arch "
+    "os cpus cpus_allowed load clock uid meminfo cgroup sysctl vm_stat df nvidia rocm engine engine_out "
+    "engine_device engine_devices python python_out model looked logind systemd linger problem facts arch "
     "kill_user_processes nvidia_failed nvidia_error"
 )
 KEYS = st.sampled_from(NAMES.split())
@@ -323,6 +323,39 @@ NODE = Node("n", "host", engine_path="/e", models_dir="~/m", env=(("A", "b c"),)
 
 
 @pytest.mark.parametrize(
+    ("ranges", "cpus"),
+    [
+        ("0-3", 4),
+        ("7", 1),
+        ("0-3,8,10-11", 7),
+        ("3-1", None),
+        ("0-", None),
+        ("0-9999999999", None),
+        ("many", None),
+        ("", None),
+    ],
+)
+def test_the_cpus_a_process_may_use(ranges: str, cpus: int | None) -> None:
+    assert parse_facts(f"os\tLinux\ncpus_allowed\t{ranges}").cpus == cpus
+    assert parse_facts(f"os\tLinux\ncpus_allowed\t{ranges}\ncpus\t64").cpus == (cpus or 64)
+
+
+@pytest.mark.parametrize(
+    ("text", "load"),
+    [
+        ("os\tLinux\nload\t0.52", 0.52),
+        ("os\tDarwin\nsysctl\tvm.loadavg: { 1.52 1.63 1.74 }", 1.52),
+        ("os\tDarwin\nsysctl\tvm.loadavg: { 1,52 1,63 1,74 }", 1.52),
+        ("os\tLinux\nload\tinf", None),
+        ("os\tLinux\nload\t1e99", None),
+        ("os\tLinux", None),
+    ],
+)
+def test_load(text: str, load: float | None) -> None:
+    assert parse_facts(text).load == load
+
+
+@pytest.mark.parametrize(
     ("asked", "word"),
     [
         ({}, "auto"),
@@ -331,7 +364,9 @@ NODE = Node("n", "host", engine_path="/e", models_dir="~/m", env=(("A", "b c"),)
         ({"backend": "cuda"}, "all"),
         ({"engine": "xllamacpp", "backend": "vulkan"}, "xllamacpp,devices"),
         ({"engine": "xllamacpp", "device": "0"}, "xllamacpp,devices"),
+        ({"engine": "all", "brief": True}, "all,brief"),
+        ({"engine": "none", "brief": True}, "none,brief"),
     ],
 )
-def test_how_much_is_asked(asked: dict[str, str], word: str) -> None:
+def test_how_much_is_asked(asked: dict[str, Any], word: str) -> None:
     assert arguments(NODE, pythons=["/py"], **asked) == ["~/m", "/e", "", "", word, "/py", "env:A=b c"]

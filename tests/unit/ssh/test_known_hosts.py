@@ -29,7 +29,7 @@ def line(name: str, key: asyncssh.SSHKey = KEY) -> str:
     return f"{name} {' '.join(key.export_public_key('openssh').decode().split()[:2])}\n"
 
 
-def entries(directory: Path, text: str) -> list[tuple[str, int, str]]:
+def entries(directory: Path, text: str) -> tuple[tuple[str, int, str], ...]:
     path = directory / "known_hosts"
     path.write_text(text)
     return known_hosts.read([str(path), str(directory / "missing"), str(directory)])
@@ -91,7 +91,7 @@ def test_comments_do_not_matter(tmp_path: Path, comment: str) -> None:
 
 @given(st.text(max_size=200))
 def test_whatever_a_file_holds(text: str) -> None:
-    rows = [("f", number, row) for number, row in enumerate(text.splitlines()) if row.strip()]
+    rows = tuple(("f", number, row) for number, row in enumerate(text.splitlines()) if row.strip())
     known = known_hosts.load(rows)
     known_hosts.keys_of(rows, "box")
     assert known_hosts.algorithms(known, "box", 22)
@@ -181,3 +181,9 @@ def test_a_place_that_keeps_nothing_is_refused(tmp_path: Path) -> None:
         (tmp_path / "known_hosts").touch()
         with pytest.raises(UsageInvalid):
             trust.save(fetched(place))
+
+
+def test_a_file_is_read_again_when_it_has_changed(tmp_path: Path) -> None:
+    before = entries(tmp_path, line("one.example"))
+    assert entries(tmp_path, line("one.example") + line("two.example"))[:1] == before
+    assert found(tmp_path, line("one.example") + line("two.example"), "two.example") != []
