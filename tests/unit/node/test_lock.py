@@ -48,7 +48,9 @@ def test_a_lock_is_taken_and_leaves_nothing(shell: Shell) -> None:
     assert left(shell) == set()
 
 
-@pytest.mark.parametrize("holder", [DEAD, f"{os.getpid()} 1", "", "rubbish"])
+@pytest.mark.parametrize(
+    "holder", [DEAD, f"{os.getpid()} 1", "", "rubbish"], ids=["dead", "reused pid", "empty", "rubbish"]
+)
 def test_a_dead_holders_lock_is_taken_over_at_once(shell: Shell, holder: str) -> None:
     (shell.root / "lock").symlink_to(f"{holder} {boot()}")
     began = time.monotonic()

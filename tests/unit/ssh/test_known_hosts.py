@@ -148,7 +148,11 @@ def fetched(path: Path, name: str = "[box.example]:2222") -> Fetched:
     return Fetched("n", "box.example", 2222, name, kind, fingerprint, text, str(path), known=False)
 
 
-@pytest.mark.parametrize("before", [None, "", line("a"), line("a").rstrip("\n"), "# only a comment"])
+@pytest.mark.parametrize(
+    "before",
+    [None, "", line("a"), line("a").rstrip("\n"), "# only a comment"],
+    ids=["no file", "empty", "a line", "no line end", "a comment"],
+)
 def test_a_trusted_key_is_a_line_that_ssh_finds(tmp_path: Path, before: str | None) -> None:
     path = tmp_path / "new" / "known_hosts"
     if before is not None:
