@@ -16,7 +16,7 @@ RbeeError
 │   └── ModelNotFound · ModelInvalid · RamShort · DiskShort · DiskFull · ChecksumMismatch
 ├── WorkerFault                   exit 1: a running engine
 │   ├── WorkerStartFailed · WorkerStartTimeout
-│   ├── WorkerCrashed · WorkerStalled
+│   ├── WorkerBusy · WorkerCrashed · WorkerStalled
 │   └── ApiKeyRejected · ResponseInvalid · RequestRefused
 ├── RegistryLocked · InventoryLocked    exit 1
 ├── CronFailed                    exit 1: the user's crontab
@@ -223,6 +223,10 @@ class WorkerStartFailed(WorkerFault):
 
 class WorkerStartTimeout(WorkerFault):
     code = "WORKER_START_TIMEOUT"
+
+
+class WorkerBusy(WorkerFault):
+    code = "WORKER_BUSY"
 
 
 class WorkerCrashed(WorkerFault):

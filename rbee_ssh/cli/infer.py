@@ -56,6 +56,7 @@ class Number(click.FloatRange):
 @click.option("--stop", multiple=True, metavar="TEXT", help="Stop before this text; can be given again.")
 @click.option("--json-schema", metavar="FILE", help="Answer in JSON that fits the JSON schema in FILE.")
 @click.option("--timeout", type=DURATION, metavar="TIME", help="For the whole answer: 90s, 5m.")
+@click.option("--no-wait", is_flag=True, help="Fail with WORKER_BUSY where every slot is taken.")
 @click.option("--rm", "remove", is_flag=True, help="Stop the worker afterwards, if this command started it.")
 @pass_cli
 def infer(cli: Cli, /, words: tuple[str, ...], prompt: str | None, **options: Any) -> None:
@@ -114,6 +115,7 @@ def _request(cli: Cli, words: tuple[str, ...], prompt: str | None, options: dict
         raw=options["raw"],
         sampling=sampling,
         timeout=options["timeout"],
+        wait=not options["no_wait"],
         remove=options["remove"],
     )
 

@@ -12,6 +12,7 @@ rbee_show() {
         rbee_get "$1/$RBEE_F"
         [ -z "$GOT" ] || printf '%s\t%s\n' "$RBEE_F" "$GOT"
     done
+    [ "$STATE" != busy ] || printf 'connections\t%s\n' "$(printf '%s' "$CONNS" | wc -w)"
     printf 'log-size\t%s\n' "$({ wc -c <"$1/log"; } 2>/dev/null)"
     [ ! -e "$1/forced" ] || printf 'forced\t1\n'
     case $STATE in

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, TypeVar
 from rbee_ssh.errors import RbeeError, RequestRefused, WorkerStalled
 from rbee_ssh.ssh import http
 from rbee_ssh.ssh.connection import ChannelRefused
-from rbee_ssh.workers import chat
-from rbee_ssh.workers.fleet import Serving
+from rbee_ssh.workers import chat, queue
+from rbee_ssh.workers.fleet import Fleet, Serving
 from rbee_ssh.workers.sse import EventParser
 from rbee_ssh.workers.tally import Tally
 from rbee_ssh.workers.types import Event, InferRequest, Started
@@ -34,12 +34,13 @@ class Missed(Exception):
     """Nobody answered under this entry: not an error, the full path puts it right."""
 
 
-async def ask(serving: Serving, request: InferRequest, emit: Callable[[Event], None]) -> None:
+async def ask(fleet: Fleet, serving: Serving, request: InferRequest, emit: Callable[[Event], None]) -> None:
     """Send the request, and emit the answer as it comes.
 
     Raises:
         Missed: the worker is not there any more, and nothing was emitted.
         ApiKeyRejected: it has another key by now.
+        WorkerBusy: every slot is taken, and the request is not to wait.
         RbeeError: whatever ended the answer early.
     """
     connection, entry = serving.connection, serving.entry
@@ -48,6 +49,8 @@ async def ask(serving: Serving, request: InferRequest, emit: Callable[[Event], N
     started = False
     if not entry.api_key:
         raise Missed
+    if not request.wait:
+        await queue.refuse_full(serving, fleet.registry)
     try:
         async with contextlib.AsyncExitStack() as stack:
             asking = http.request(
@@ -64,7 +67,8 @@ async def ask(serving: Serving, request: InferRequest, emit: Callable[[Event], N
                 body=json.dumps(body, ensure_ascii=True).encode(),
             )
             # llama.cpp's server sends not even a status line before it has the first token.
-            answer = await _first(serving, stack.enter_async_context(asking))
+            async with queue.told(serving, fleet.story):
+                answer = await _first(serving, stack.enter_async_context(asking))
             if answer.status == 503:
                 raise Missed
             if answer.status != 200:

@@ -59,7 +59,7 @@ async def _answer(fleet: Fleet, request: InferRequest, emit: Callable[[Event], N
         if serving is None:
             serving = await _full(fleet, request)
         try:
-            await ask(serving, request, emit)
+            await ask(fleet, serving, request, emit)
             return
         except Missed as error:
             refused = isinstance(error.__cause__, ChannelRefused) or not serving.entry.api_key

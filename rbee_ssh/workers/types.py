@@ -49,6 +49,7 @@ class InferRequest:
     raw: bool = False
     sampling: Sampling = field(default_factory=Sampling)
     timeout: float | None = None  # seconds for the whole answer, from the request on
+    wait: bool = True  # for a slot, where every one is taken
     remove: bool = False  # --rm: stop the worker afterwards, if this command started it
 
 

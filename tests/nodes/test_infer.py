@@ -225,6 +225,29 @@ def test_ctrl_c_stops_the_generation_on_the_node(node: LabNode, control: Control
     assert workers(control)[0]["state"] == "idle"
 
 
+def test_a_request_that_has_to_wait_says_so_or_does_not_wait(
+    node: LabNode, control: Control, engines: Engines
+) -> None:
+    equip(control, engines, node)
+    first = control.rbee_popen("infer", *endless(engines))
+    assert first.stdout is not None
+    assert first.stdout.read(20)
+    words = ["infer", *model(engines), *GREEDY, "--max-tokens", "2"]
+    refused = control.rbee("--json", *words, "--no-wait", PROMPT)
+    assert refused.returncode == 1
+    assert events(refused)[-1]["error"]["code"] == "WORKER_BUSY"
+    assert events(refused)[-1]["error"]["details"]["slots"] == 1
+    waiting = control.rbee_popen(*words, PROMPT)
+    assert waiting.stderr is not None
+    assert "queued" in waiting.stderr.readline()
+    first.send_signal(2)
+    first.communicate(timeout=10)
+    answer, _ = waiting.communicate(timeout=30)
+    assert answer
+    assert waiting.returncode == 0
+    assert control.rbee(*words, "--no-wait", PROMPT).stdout == answer
+
+
 def test_a_closed_pipe_is_quiet(node: LabNode, control: Control, engines: Engines) -> None:
     equip(control, engines, node)
     line = shlex.join(control._argv(["infer", *endless(engines)]))
