@@ -20,6 +20,17 @@ from rbee_ssh.cli.text import Column, clean, strip_controls, table
 from rbee_ssh.errors import DiskFull, RbeeError
 
 _DIM, _RED, _YELLOW, _OFF = "\x1b[2m", "\x1b[1;31m", "\x1b[33m", "\x1b[0m"
+_COLOURS = {
+    name: f"\x1b[{number}m"
+    for name, number in (
+        ("red", 31),
+        ("green", 32),
+        ("yellow", 33),
+        ("blue", 34),
+        ("magenta", 35),
+        ("cyan", 36),
+    )
+}
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -57,7 +68,9 @@ class Console:
         self.out_is_terminal = _is_terminal(self._out)
         self._err_is_terminal = _is_terminal(self._err)
         dumb = environ.get("TERM") == "dumb"
-        self._colour = self._err_is_terminal and not dumb and not environ.get("NO_COLOR")
+        plain = dumb or bool(environ.get("NO_COLOR"))
+        self._colour = self._err_is_terminal and not plain
+        self._out_colour = self.out_is_terminal and not plain
         self._bar = Bar(self._err_raw, _columns(self._err)) if self._err_is_terminal and not dumb else None
         # Whether the cursor of a stream stands in the middle of a line. Two streams on one terminal share it.
         self._out_midline = False
@@ -128,10 +141,37 @@ class Console:
         self._end_lines()
         self._write(_encoded(clean(text) + "\n"))
 
+    @property
+    def columns(self) -> int | None:
+        """The width of the terminal that stdout is; None where it is none."""
+        return _columns(self._out) if self.out_is_terminal else None
+
+    def marked(self, mark: str, text: str | bytes, *, colour: str = "", error: bool = False) -> None:
+        """A line, or several, with a mark in front that has a colour on a terminal. Raises as `answer`.
+
+        Args:
+            text: what a node sent, as bytes: made harmless on a terminal, and otherwise as it is.
+            error: on stderr, where the command of a node wrote it there. Not a story, so not to be silenced.
+        """
+        terminal = self._err_is_terminal if error else self.out_is_terminal
+        if isinstance(text, bytes) and terminal:
+            text = clean(strip_controls(text.decode("utf-8", "replace")))
+        data = _encoded(clean(text)) if isinstance(text, str) else text
+        if _COLOURS.get(colour) and (self._colour if error else self._out_colour):
+            mark = f"{_COLOURS[colour]}{mark}{_OFF}"
+        self._clear()
+        self._end_lines()
+        if not error:
+            self._write(mark.encode() + data + b"\n")
+        elif self._err is not None:
+            try:
+                _put(self._err, mark.encode() + data + b"\n")
+            except (OSError, ValueError):
+                self._err = None
+
     def table(self, columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
         """A table, cut to the terminal where stdout is one. Raises as `answer`."""
-        limit = _columns(self._out) if self.out_is_terminal else None
-        self.line("\n".join(table(columns, rows, limit)))
+        self.line("\n".join(table(columns, rows, self.columns)))
 
     def raw(self, data: bytes) -> None:
         """Bytes of a log: as they are into a pipe, made harmless on a terminal. Raises as `answer`."""

@@ -11,6 +11,7 @@ COMMANDS = {
     "status": "rbee_ssh.cli.nodes_status:status",
     "add": "rbee_ssh.cli.nodes_add:add",
     "remove": "rbee_ssh.cli.nodes_remove:remove",
+    "check": "rbee_ssh.cli.nodes_check:check",
     "trust": "rbee_ssh.cli.nodes_trust:trust",
 }
 

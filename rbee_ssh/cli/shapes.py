@@ -11,6 +11,7 @@ from rbee_ssh.workers.types import Done, Event, Started, Thinking, Token, Worker
 if TYPE_CHECKING:
     from rbee_ssh.engines import EngineFound
     from rbee_ssh.inventory import Node
+    from rbee_ssh.node.checks import Check
     from rbee_ssh.node.facts import Facts
     from rbee_ssh.node.gpus import Gpu
     from rbee_ssh.workers.status import NodeStatus
@@ -132,6 +133,24 @@ def node_status(one: NodeStatus) -> dict[str, Any]:
         "engines": [_engine(engine) for engine in facts.engines] if facts else [],
         "workers": [worker(one) for one in one.workers],
         "error": one.error and one.error.as_json(),
+    }
+
+
+def checked_node(name: str, checks: Iterable[Check], ok: bool) -> dict[str, Any]:
+    """One node of `nodes check`."""
+    return {
+        "name": name,
+        "ok": ok,
+        "checks": [
+            {
+                "name": check.name,
+                "state": check.state,
+                "detail": check.detail,
+                "seconds": None if check.seconds is None else round(check.seconds, 4),
+                "fix": check.fix,
+            }
+            for check in checks
+        ],
     }
 
 

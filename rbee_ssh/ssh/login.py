@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import time
 from typing import Any
 
 from rbee_ssh.inventory import Timeouts
@@ -31,6 +32,10 @@ class _Client(asyncssh.SSHClient):
 
     def __init__(self) -> None:
         self.presented: asyncssh.SSHKey | None = None
+
+    def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
+        # When the network had brought us there; the rest of the way in is SSH's.
+        conn.set_extra_info(rbee_reached=time.monotonic())
 
     def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
         self.presented = key

@@ -1,0 +1,309 @@
+"""What was seen of a node → the checks of `nodes check`, each with what to do about it. Pure.
+
+A check has "failed" when inference there does not work because of it; a "warning" is what will hurt later, or
+elsewhere; "unknown" is what the node does not tell, or has no need of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rbee_ssh.errors import BackendUnavailable, DeviceInvalid, EngineFault, RbeeError
+from rbee_ssh.inventory import Node
+from rbee_ssh.node.choose import Choice, choose_engine
+from rbee_ssh.node.facts import Facts
+from rbee_ssh.node.gpus import Gpu
+from rbee_ssh.node.remedies import on_node
+from rbee_ssh.wording import listed
+
+NAMES = (
+    *("reachable", "host_key", "login", "shell", "latency", "forwarding", "state_dir"),
+    *("engine", "gpu", "ram", "disk", "venv", "logout", "clock"),
+)
+# Which check an error belongs to. Every other one came up behind the login.
+_STAGES = {
+    "SSH_CONFIG_INVALID": "reachable",
+    "INVENTORY_INVALID": "reachable",
+    "NODE_UNREACHABLE": "reachable",
+    "JUMP_FAILED": "reachable",
+    "HOST_KEY_UNKNOWN": "host_key",
+    "HOST_KEY_CHANGED": "host_key",
+    "AUTH_FAILED": "login",
+    "KEY_NOT_FOUND": "login",
+}
+SLOW = 0.5  # seconds for a round trip: every token comes that late
+LITTLE_RAM = 1024**3  # the smallest models that are of use need about as much
+LITTLE_DISK = 5 * 1024**3
+NO_DISK = 64 * 1024**2  # what is left free when a model is sent there
+SKEW = 30.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of `nodes check`.
+
+    `state`: "ok", "failed", "warning", "unknown" or "not_tried". `seconds`: what it took, where that was
+    measured. `fix`: what to do, a command to paste where there is one.
+    """
+
+    name: str
+    state: str
+    detail: str = ""
+    seconds: float | None = None
+    fix: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarding:
+    """Which channels to a listener on the node opened, and how long the last one took; None: not tried."""
+
+    unix: bool | None = None
+    tcp: bool | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What was seen of a node up to the end, or up to `error`. Times are in seconds.
+
+    `destination`: what to type behind `ssh`, None for this machine. `problem`: why there is no place for the
+    workers' records. `clock`: how far the node's is ahead of ours, for certain.
+    """
+
+    node: Node
+    destination: str | None = None
+    address: str = ""
+    host_key: str = ""
+    reach: float | None = None
+    login: float | None = None
+    shell: float | None = None
+    forwarding: Forwarding = Forwarding()
+    problem: str | None = None
+    facts: Facts | None = None
+    clock: float | None = None
+    error: RbeeError | None = None
+
+
+def checks(seen: Seen) -> tuple[Check, ...]:
+    """Every check once, in the order of NAMES; behind an error the rest are not tried."""
+    done = {check.name: check for check in _way(seen)}
+    if seen.facts is not None:
+        done |= {check.name: check for check in _there(seen, seen.facts)}
+    if seen.error is not None:
+        name = _STAGES.get(seen.error.code) or next(
+            name for name in NAMES[NAMES.index("shell") :] if name not in done
+        )
+        done[name] = Check(name, "failed", seen.error.message, fix=seen.error.hint)
+    return tuple(done.get(name) or Check(name, "not_tried") for name in NAMES)
+
+
+def works(found: tuple[Check, ...]) -> bool:
+    """Whether nothing stands in the way of inference."""
+    return all(check.state != "failed" for check in found)
+
+
+def clock_ahead(before: float, after: float, clock: float | None) -> float | None:
+    """How many seconds the node's clock is ahead of ours, negative when behind, as far as that is certain.
+
+    Args:
+        before, after: our clock when the question was sent, and when the answer had come.
+        clock: theirs at some moment in between, cut to a whole second.
+    """
+    if clock is None:
+        return None
+    if clock > after:
+        return clock - after
+    return min(clock + 1 - before, 0.0)
+
+
+def _way(seen: Seen) -> Iterator[Check]:
+    """What was passed on the way in: all before the check that the error belongs to."""
+    code = seen.error.code if seen.error else ""
+    if code == "KEY_NOT_FOUND":
+        return  # nothing was sent
+    passed = NAMES.index(_STAGES.get(code, "shell"))
+    ours = seen.node.embedded
+    key = "this machine, in this process" if ours else seen.host_key or "in known_hosts"
+    steps = (
+        Check("reachable", "ok", seen.address or seen.node.host, seen.reach),
+        Check("host_key", "ok", key),
+        Check("login", "ok", f"as {seen.facts.user}" if seen.facts and seen.facts.user else "", seen.login),
+    )
+    yield from steps[:passed]
+    if seen.shell is not None:
+        shell = (seen.facts.shell if seen.facts else None) or "its login shell"
+        yield Check("shell", "ok", f"{shell} starts sh", seen.shell)
+        yield from _channel(seen)
+
+
+def _channel(seen: Seen) -> Iterator[Check]:
+    tried, name = seen.forwarding, seen.node.name
+    unix = seen.node.listen == "unix"
+    opened, other = (tried.unix, tried.tcp) if unix else (tried.tcp, tried.unix)
+    kind = "stream-local" if unix else "TCP"
+    directive = "AllowStreamLocalForwarding" if unix else "AllowTcpForwarding"
+    if tried.seconds is not None:
+        slow = tried.seconds > SLOW
+        detail = f"{tried.seconds * 1000:.0f} ms for a round trip" + (
+            ": every token comes late" if slow else ""
+        )
+        yield Check("latency", "warning" if slow else "ok", detail, tried.seconds)
+    else:
+        yield Check("latency", "unknown", "not measured: nothing there could be connected to")
+    if opened is None:
+        yield Check(
+            "forwarding", "unknown", "not tried: the node has neither perl nor python3 to listen with"
+        )
+    elif opened:
+        yield Check("forwarding", "ok", f"{kind} channels open")
+    else:
+        way = f'listen = "tcp" for {name} in the inventory, or ' if unix and other else ""
+        yield Check(
+            "forwarding",
+            "failed",
+            f"its sshd opens no {kind} channel: {directive} is off, or the key's line in authorized_keys "
+            "says restrict",
+            fix=f"{way}{directive} yes in its sshd_config",
+        )
+
+
+def _there(seen: Seen, facts: Facts) -> Iterator[Check]:
+    node = seen.node
+    if seen.problem:
+        fix = "its home directory (or XDG_STATE_HOME) must be writable"
+        yield Check("state_dir", "failed", seen.problem, fix=fix)
+    else:
+        yield Check("state_dir", "ok", "workers' records can be kept")
+    choice, engine = _engine(seen, facts)
+    yield engine
+    yield _gpu(node, facts, choice)
+    yield _ram(facts)
+    yield _disk(node, facts)
+    yield _venv(facts, seen.destination)
+    yield _logout(facts, seen.destination)
+    yield _clock(seen.clock)
+
+
+def _engine(seen: Seen, facts: Facts) -> tuple[Choice | None, Check]:
+    node = seen.node
+    try:
+        choice = choose_engine(
+            facts,
+            engine=node.engine,
+            backend=node.backend,
+            device=node.device,
+            node_name=node.name,
+            destination=seen.destination,
+        )
+    except EngineFault as error:
+        # The node cannot be asked for more than it is: there, a build for its GPU would help.
+        missing = not isinstance(error, BackendUnavailable) or bool(facts.gpus)
+        fix = f"rbee nodes setup {node.name}" if missing else error.hint
+        return None, Check("engine", "failed", error.message, fix=fix)
+    except DeviceInvalid as error:
+        return None, Check(
+            "engine", "failed", error.message, fix=f"change device of {node.name} in the inventory"
+        )
+    found = choice.engine
+    detail = f"{found.name} {found.version}".strip() + f" runs, on {choice.backend}"
+    broken = [f"{one.name} ({one.path}) does not: {one.problem}" for one in facts.engines if one.problem]
+    others = [one.name for one in facts.engines if one is not found and not one.problem]
+    if others:
+        detail += f"; so do {listed(dict.fromkeys(others))}"
+    if broken:
+        return choice, Check("engine", "warning", "; ".join([detail, *broken]))
+    return choice, Check("engine", "ok", detail)
+
+
+def _gpu(node: Node, facts: Facts, choice: Choice | None) -> Check:
+    silent = [problem for problem in facts.problems if "-smi fails" in problem]
+    if not facts.gpus:
+        if silent:
+            return Check("gpu", "warning", "; ".join(silent))
+        if choice and choice.backend not in ("cpu", "auto"):
+            return Check("gpu", "ok", f"{choice.engine.name} computes on {choice.backend}")
+        return Check("gpu", "unknown", "none that a driver's tool shows: models run on the CPU")
+    names = listed(_gpu_text(gpu) for gpu in facts.gpus)
+    if choice is None:
+        return Check("gpu", "unknown", f"{names}; no engine to use it")
+    if choice.backend != "cpu":
+        return Check("gpu", "ok", f"{names}; {choice.engine.name} computes on {choice.backend}")
+    if node.backend == "cpu":
+        return Check("gpu", "ok", f"{names}; not used, as the inventory says")
+    detail = f"{names}, but {choice.engine.name} is a build for the CPU only"
+    return Check("gpu", "warning", detail, fix=f"rbee nodes setup {node.name}")
+
+
+def _gpu_text(gpu: Gpu) -> str:
+    memory = "" if gpu.memory_total_bytes is None else f"{gpu.memory_total_bytes / 1024**3:.1f} GiB"
+    driver = f"driver {gpu.driver}" if gpu.driver else ""
+    about = ", ".join(filter(None, (memory, driver)))
+    return f"{gpu.name} ({about})" if about else gpu.name
+
+
+def _ram(facts: Facts) -> Check:
+    free, total = facts.ram_free_bytes, facts.ram_total_bytes
+    if free is None or total is None:
+        return Check("ram", "unknown", "the node does not tell")
+    detail = f"{_gib(free)} of {_gib(total)} free"
+    if free < LITTLE_RAM:
+        return Check("ram", "warning", detail + ": only the smallest models fit")
+    return Check("ram", "ok", detail)
+
+
+def _disk(node: Node, facts: Facts) -> Check:
+    free, place = facts.disk_free_bytes, facts.models_dir or node.models_dir
+    if free is None:
+        return Check("disk", "unknown", "the node does not tell")
+    detail = f"{_gib(free)} free for {place}"
+    if free < NO_DISK:
+        fix = f"free some, or set models_dir of {node.name} to a larger disk"
+        return Check("disk", "failed", f"{detail}: no model can be sent there", fix=fix)
+    if free < LITTLE_DISK:
+        return Check("disk", "warning", detail + ": only small models fit")
+    return Check("disk", "ok", detail)
+
+
+def _venv(facts: Facts, destination: str | None) -> Check:
+    if facts.python is None:
+        return Check("venv", "unknown", "no Python: `rbee nodes setup` needs one, except for llama-server")
+    about = f"{facts.python.path} {facts.python.version}"
+    if facts.python.venv:
+        return Check("venv", "ok", f"{about} makes environments")
+    return Check(
+        "venv",
+        "warning",
+        f"{about} makes no environments, which `rbee nodes setup` needs",
+        fix=on_node(destination, "sudo apt-get install python3-venv"),
+    )
+
+
+def _logout(facts: Facts, destination: str | None) -> Check:
+    said = [problem for problem in facts.problems if "last logout" in problem]
+    if said:
+        fix = (
+            None
+            if facts.linger
+            else on_node(destination, f"loginctl enable-linger {facts.user or ''}".strip())
+        )
+        return Check("logout", "warning", said[0], fix=fix)
+    if facts.kill_user_processes is None:
+        return Check("logout", "unknown", "it does not tell whether processes end at logout")
+    return Check("logout", "ok", "workers live on when the connection ends")
+
+
+def _clock(ahead: float | None) -> Check:
+    if ahead is None:
+        return Check("clock", "unknown", "the node does not tell")
+    if abs(ahead) <= SKEW:
+        return Check("clock", "ok", "as here" if abs(ahead) < 1 else f"{abs(ahead):.0f} s off")
+    way = "ahead" if ahead > 0 else "behind"
+    detail = (
+        f"{abs(ahead):.0f} s {way}: times of files and workers mislead, and downloads over https may fail"
+    )
+    return Check("clock", "warning", detail, fix="set it there: timedatectl set-ntp true")
+
+
+def _gib(count: int) -> str:
+    return f"{count / 1024**3:.1f} GiB"
