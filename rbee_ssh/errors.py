@@ -11,7 +11,7 @@ RbeeError
 │   ├── HostKeyUnknown · HostKeyChanged
 │   └── ForwardingRefused · ShellUnusable · NodeLocked · ConnectionLost
 ├── EngineFault                   exit 1: the llama.cpp server on the node
-│   └── EngineMissing · EngineBroken · BackendUnavailable
+│   └── EngineMissing · EngineBroken · BackendUnavailable · SetupFailed
 ├── ModelFault                    exit 1: the model file
 │   └── ModelNotFound · ModelInvalid · RamShort · DiskShort · DiskFull · ChecksumMismatch
 ├── WorkerFault                   exit 1: a running engine
@@ -183,6 +183,12 @@ class EngineBroken(EngineFault):
 
 class BackendUnavailable(EngineFault):
     code = "BACKEND_UNAVAILABLE"
+
+
+class SetupFailed(EngineFault):
+    """`nodes setup`: a step on the node failed, or no build for its GPU is known."""
+
+    code = "SETUP_FAILED"
 
 
 class ModelFault(RbeeError):

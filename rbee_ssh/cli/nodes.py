@@ -12,6 +12,7 @@ COMMANDS = {
     "add": "rbee_ssh.cli.nodes_add:add",
     "remove": "rbee_ssh.cli.nodes_remove:remove",
     "check": "rbee_ssh.cli.nodes_check:check",
+    "setup": "rbee_ssh.cli.nodes_setup:setup",
     "trust": "rbee_ssh.cli.nodes_trust:trust",
 }
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rbee_ssh.node.checks import Check
     from rbee_ssh.node.facts import Facts
     from rbee_ssh.node.gpus import Gpu
+    from rbee_ssh.workers.setup import SetUp
     from rbee_ssh.workers.status import NodeStatus
 
 
@@ -166,6 +167,16 @@ def facts(found: Facts) -> dict[str, Any]:
         "gpus": [_gpu(gpu) for gpu in found.gpus],
         "engines": [_engine(engine) for engine in found.engines],
         "problems": list(found.problems),
+    }
+
+
+def set_up(one: SetUp) -> dict[str, Any]:
+    """One node of `nodes setup`."""
+    return {
+        "name": one.node,
+        "changed": one.changed,
+        "engine": one.engine and _engine(one.engine),
+        "error": one.error and one.error.as_json(),
     }
 
 

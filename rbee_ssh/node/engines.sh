@@ -68,9 +68,13 @@ rbee_servers() {
         rbee_server "$place"
         return
     fi
-    put looked llama-server "PATH ($PATH)" '~/.local/bin' '~/.local/share/rbee/engines/*/bin' \
+    put looked llama-server '~/.local/share/rbee/engines/current' "PATH ($PATH)" '~/.local/bin' '~/.local/share/rbee/engines/*/bin' \
         '~/.local/share/rbee/engines/*' /usr/local/bin /opt/homebrew/bin /usr/local/cuda/bin \
         '~/llama.cpp/build/bin' /opt/llama.cpp/bin
+    # What `rbee nodes setup` unpacked last: a link to the program's directory.
+    place=$(cd -P "$HOME/.local/share/rbee/engines/current" 2>/dev/null && pwd)
+    [ -z "$place" ] || [ ! -f "$place/llama-server" ] || rbee_server "$place/llama-server"
+    [ "$want:$runs" != auto:1 ] || return 0
     place=$(command -v llama-server 2>/dev/null)
     case $place in /*) rbee_server "$place" ;; esac
     for place in "$HOME/.local/bin" "$HOME/.local/share/rbee/engines"/*/bin "$HOME/.local/share/rbee/engines"/* \
@@ -99,9 +103,12 @@ rbee_server() {
         return
     fi
     libraries=
-    for place in "${real%/*}"/lib*.so*; do
-        [ ! -e "$place" ] || libraries=${real%/*}${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
-        break
+    for beside in "${real%/*}" "${real%/*}/../lib"; do
+        for library in "$beside"/lib*.so*; do
+            [ -n "$libraries" ] || [ ! -e "$library" ] ||
+                libraries=$beside${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+            break
+        done
     done
     limited 5 "$1" --version
     put engine llama-server "$1" "$libraries" "$code"

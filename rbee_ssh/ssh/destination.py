@@ -29,6 +29,7 @@ class Destination:
     port: int
     user: str
     hops: tuple[str, ...]
+    proxy_command: tuple[str, ...]  # of ssh_config, in place of hops; empty without one
     user_known_hosts: tuple[str, ...]
     global_known_hosts: tuple[str, ...]
     key_alias: str | None
@@ -177,6 +178,7 @@ def _resolve(
         port=options.port,
         user=options.username,
         hops=hops,
+        proxy_command=() if hops else tuple(options.proxy_command or ()),
         user_known_hosts=files("UserKnownHostsFile", known_hosts.USER_FILES),
         global_known_hosts=files("GlobalKnownHostsFile", known_hosts.GLOBAL_FILES),
         key_alias=options.host_key_alias,

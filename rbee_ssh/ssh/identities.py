@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rbee_ssh.ssh.destination import Destination
 from rbee_ssh.ssh.lean import asyncssh
 
 # What an agent may take to list its keys. One that hangs, or waits for somebody at its screen, costs this.
@@ -36,6 +37,27 @@ class Agent:
 
     keys: tuple[asyncssh.SSHKeyPair, ...] = ()
     problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What one login offers: `keys`, in order, and what they were taken from."""
+
+    keys: tuple[asyncssh.SSHKeyPair, ...]
+    files: Identities
+    agent: Agent
+
+
+@contextlib.asynccontextmanager
+async def offer(target: Destination) -> AsyncIterator[Offer]:
+    """The keys for one login. Those of the agent sign as long as the context is open."""
+    paths = candidates(target.identity_file, target.identity_files)
+    files = load(paths)
+    named = target.identity_file is not None or bool(target.identity_files)
+    # Only the named keys, also of the agent's: a full agent must not use up the server's MaxAuthTries.
+    only = paths if target.identity_file is not None or target.identities_only else None
+    async with agent(target.agent_path, only) as found:
+        yield Offer((*files.keypairs, *found.keys) if named else (*found.keys, *files.keypairs), files, found)
 
 
 def candidates(explicit: Path | None, configured: Sequence[str] | None) -> list[Path]:

@@ -9,7 +9,6 @@ from typing import Any
 from rbee_ssh.inventory import Timeouts
 from rbee_ssh.ssh import destination, identities, known_hosts
 from rbee_ssh.ssh.destination import Destination
-from rbee_ssh.ssh.identities import Agent
 from rbee_ssh.ssh.lean import asyncssh
 from rbee_ssh.ssh.refusals import auth_failed, host_key_refused, too_many
 
@@ -56,11 +55,6 @@ async def login(
         OSError, asyncssh.Error: the network's, or the server's.
         ValueError, OverflowError: a host or a port that is none.
     """
-    files = identities.candidates(target.identity_file, target.identity_files)
-    keys = identities.load(files)
-    named = target.identity_file is not None or bool(target.identity_files)
-    # Only the named keys, also of the agent's: a full agent must not use up the server's MaxAuthTries.
-    only = files if target.identity_file is not None or target.identities_only else None
     entries = known_hosts.read(target.known_hosts_files)
     known = known_hosts.load(entries)
     client = _Client()
@@ -71,10 +65,8 @@ async def login(
         options["host_key_alias"] = target.key_name
     if not target.host_keys_configured:
         options["server_host_key_algs"] = known_hosts.algorithms(known, target.key_name, target.port)
-    agent = Agent()
-    try:
-        async with identities.agent(target.agent_path, only) as agent:
-            offered = [*keys.keypairs, *agent.keys] if named else [*agent.keys, *keys.keypairs]
+    async with identities.offer(target) as offered:
+        try:
             return await asyncssh.connect(
                 target.alias,
                 target.port,
@@ -83,7 +75,7 @@ async def login(
                 config=destination.config_files(),
                 client_factory=lambda: client,
                 # None, not an empty list: for that asyncssh would read the default files by itself.
-                client_keys=offered or None,
+                client_keys=list(offered.keys) or None,
                 client_certs=identities.certificates(target.certificate_files),
                 agent_path=None,
                 pkcs11_provider=None,
@@ -101,11 +93,11 @@ async def login(
                 command=None,
                 **options,
             )
-    except asyncssh.HostKeyNotVerifiable as error:
-        raise host_key_refused(target, entries, client.presented, error) from error
-    except asyncssh.PermissionDenied as error:
-        raise auth_failed(target, keys, agent, error) from error
-    except asyncssh.DisconnectError as error:
-        if too_many(error):
-            raise auth_failed(target, keys, agent, error) from error
-        raise
+        except asyncssh.HostKeyNotVerifiable as error:
+            raise host_key_refused(target, entries, client.presented, error) from error
+        except asyncssh.PermissionDenied as error:
+            raise auth_failed(target, offered.files, offered.agent, error) from error
+        except asyncssh.DisconnectError as error:
+            if too_many(error):
+                raise auth_failed(target, offered.files, offered.agent, error) from error
+            raise

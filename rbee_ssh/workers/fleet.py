@@ -52,6 +52,11 @@ class Fleet:
         await asyncio.gather(*(end.close() for end in ended if isinstance(end, Connection)))
         await self._wire.close()
 
+    @property
+    def wire(self) -> Wire:
+        """What the connections, and the hops on their way, were opened by."""
+        return self._wire
+
     async def connect(self, name: str, *, tries: int | None = None) -> Connection:
         """The connection to a node; a second call gives the same one, a lost one is opened anew.
 

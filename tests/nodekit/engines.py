@@ -14,6 +14,7 @@ LLAMA_SERVER = "RBEE_TEST_LLAMA_SERVER"
 RPC_SERVER = "RBEE_TEST_RPC_SERVER"
 XLLAMACPP_PYTHON = "RBEE_TEST_XLLAMACPP_PYTHON"
 LLAMA_CPP_PYTHON = "RBEE_TEST_LLAMA_CPP_PYTHON"
+WHEELS = "RBEE_TEST_WHEELS"
 ALL = (MODEL, LLAMA_SERVER, RPC_SERVER, XLLAMACPP_PYTHON, LLAMA_CPP_PYTHON)
 
 
@@ -47,6 +48,11 @@ class Engines:
     def model(self) -> Path:
         """SmolLM2-135M-Instruct, Q4_1, as a GGUF file."""
         return self._path(MODEL)
+
+    @property
+    def wheels(self) -> Path:
+        """A directory with wheels of xllamacpp and uv."""
+        return self._path(WHEELS)
 
     def inventory_keys(self, engine: str) -> dict[str, str]:
         """The keys that point a node's table at this engine ("llama-server", "xllamacpp", …)."""

@@ -58,7 +58,7 @@ class NodeLab:
         self._claim = claims.claim()
         self._parts: list[LabNode | Control] = []
         self._plugged = 1  # the bridge itself is .1
-        self._network = f"10.231.{self._claim.number}"
+        self.network = f"10.231.{self._claim.number}"
         self._bridge = claims.bridge_name(self._claim.number)
         self.names = itertools.count(1)  # for parts whose name does not matter
         self.directory = self._claim.directory
@@ -69,7 +69,7 @@ class NodeLab:
                 run(
                     ["ip", "-batch", "-"],
                     input=f"link add {self._bridge} type bridge\n"
-                    f"address add {self._network}.1/24 dev {self._bridge}\n"
+                    f"address add {self.network}.1/24 dev {self._bridge}\n"
                     f"link set {self._bridge} up\n",
                 )
         except BaseException:
@@ -129,7 +129,7 @@ class NodeLab:
                 name=name,
                 directory=directory,
                 bridge=self._bridge,
-                network=self._network,
+                network=self.network,
                 host_number=self._plugged,
                 user=account,
                 key=self.key,
@@ -171,7 +171,7 @@ class NodeLab:
             if not self.spaces:
                 pytest.skip(f"a network of its own needs root and namespaces: {unmet_need()}")
             self._plugged += 1
-            address = f"{self._network}.{self._plugged}"
+            address = f"{self.network}.{self._plugged}"
             beside = self.directory / f"{name}-net"
             beside.mkdir()
             lines = ["ip link set lo up", f"ip address add {address}/24 dev eth0", "ip link set eth0 up"]

@@ -168,7 +168,7 @@ def test_commands_are_found_where_a_shell_would_start_them() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["infre", "infer --modle x", "nodes setup", "infer --max-tokens many", "workers list extra"]
+    "line", ["infre", "infer --modle x", "nodes sets", "infer --max-tokens many", "workers list extra"]
 )
 def test_a_command_that_is_none_is_seen(line: str) -> None:
     assert refused(line.split()) is not None

@@ -1,0 +1,295 @@
+"""A Fabric connection over a way, or invoke's Context on this machine, and a script run in either.
+
+Nothing is read from disk for it: no ssh_config, known_hosts, key or agent (paramiko), no fabric.yaml or
+invoke.yaml. One host key is known, and any other is refused.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import secrets
+import socket
+import subprocess
+from base64 import b64decode
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, ClassVar
+
+import fabric
+import fabric.runners
+import invoke.runners
+import paramiko
+from invoke.config import Config
+from invoke.context import Context
+from invoke.exceptions import ThreadException
+
+from rbee_ssh.errors import (
+    AuthFailed,
+    ConnectionLost,
+    HostKeyChanged,
+    HostKeyUnknown,
+    NodeUnreachable,
+    ResponseInvalid,
+)
+from rbee_ssh.provision.signer import Offered
+from rbee_ssh.provision.sink import Sink
+from rbee_ssh.provision.way import Way
+from rbee_ssh.ssh.quote import quote, wrap
+
+# More than a compiler says while it builds an engine.
+MAX_OUTPUT = 64 * 1024 * 1024
+
+# Whoever configures no logging gets paramiko's warnings on stderr, tracebacks among them.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
+logging.getLogger("paramiko").propagate = False
+
+
+@dataclass(slots=True)
+class Said:
+    """What a script of ours told: its exit status, and the last value of each key."""
+
+    status: int = 0
+    values: dict[str, str] = field(default_factory=dict)
+
+    def one(self, key: str) -> str:
+        """The value of this key, empty when there is none."""
+        return self.values.get(key, "")
+
+
+@dataclass(slots=True)
+class Link:
+    """What tasks run in: `context` is a fabric.Connection, or invoke's Context on this machine.
+
+    `cut` ends what runs in it, from any thread.
+    """
+
+    node: str
+    context: Context
+    sink: Sink
+    cut: Callable[[], None]
+
+    @property
+    def local(self) -> bool:
+        return not isinstance(self.context, fabric.Connection)
+
+
+def connected(way: Way, sink: Sink) -> Link:
+    """Fabric's connection, logged in. Blocks: not for the event loop's thread. To be closed by `cut`.
+
+    Raises:
+        HostKeyUnknown, HostKeyChanged: the server shows another key than the one that was verified.
+        AuthFailed, NodeUnreachable: the login.
+    """
+    connection = fabric.Connection(
+        way.host,
+        user=way.user,
+        port=way.port,
+        config=_fabric_config(sink),
+        connect_timeout=math.ceil(way.timeouts.connect),
+        connect_kwargs={
+            "sock": way.socket,
+            "auth_strategy": Offered(way),
+            "banner_timeout": way.timeouts.connect,
+            "auth_timeout": way.timeouts.connect * 2,
+        },
+    )
+    connection.client.set_missing_host_key_policy(paramiko.RejectPolicy())
+    if way.host_key:
+        kind, _, data = way.host_key.partition(" ")
+        name = way.host if way.port == paramiko.config.SSH_PORT else f"[{way.host}]:{way.port}"
+        key = paramiko.PKey.from_type_string(kind, b64decode(data))
+        connection.client.get_host_keys().add(name, kind, key)
+    _open(connection, way)
+    # paramiko only sends; that nobody answers is noticed by asyncssh's connection.
+    connection.transport.set_keepalive(math.ceil(way.timeouts.keepalive))
+
+    def cut() -> None:
+        # Not close(): it waits for paramiko's thread, which sees this at once.
+        with suppress(OSError):
+            way.socket.shutdown(socket.SHUT_RDWR)
+
+    return Link(way.node, connection, sink, cut)
+
+
+def on_this_machine(node: str, sink: Sink) -> Link:
+    """The Context in which the same tasks run on localhost."""
+    config = Config(lazy=True, overrides={"run": {**_RUN, "shell": "/bin/sh", **_streams(sink)}})
+    return Link(node, Context(config=config), sink, _LocalScript.cut)
+
+
+def run_script(link: Link, body: str, args: Sequence[str]) -> Said:
+    """Run POSIX sh in the link, as ssh/script.py does: on the stdin of `sh`, its arguments quoted.
+
+    The script's $1 is the mark that its own lines start with. It runs as long as its stdin is open: that is
+    how it notices that nobody waits for it any more.
+
+    Raises:
+        ConnectionLost: the connection broke under it.
+        ResponseInvalid: endless output.
+    """
+    mark = secrets.token_hex(8)
+    said = Said()
+
+    def take(key: str, value: str) -> None:
+        said.values[key] = value
+        if key == "step":
+            link.sink.tell(value)
+
+    link.sink.listen(mark, take)
+    runner = _LocalScript(link.context) if link.local else _RemoteScript(link.context)
+    try:
+        result = runner.run(wrap(body, [mark, *args], mark, payload=True), warn=True)
+        said.status = result.exited if result is not None else -1
+    except (paramiko.SSHException, EOFError, OSError) as error:
+        raise _lost(link) from error
+    except ThreadException as error:
+        if any(isinstance(one.value, _TooMuch) for one in error.exceptions):
+            raise ResponseInvalid(f"{link.node}: more than {MAX_OUTPUT} bytes of output") from error
+        raise _lost(link) from error
+    finally:
+        link.sink.flush_rest()
+        link.sink.listen(None, None)
+    if said.status == -1 and not link.local:
+        raise _lost(link)
+    return said
+
+
+def put(link: Link, local: Path, remote: str) -> None:
+    """Copy a file to the node over SFTP; `remote` is relative to the home directory.
+
+    Raises:
+        ConnectionLost, OSError: the connection; either file.
+    """
+    try:
+        link.context.sftp().put(str(local), remote)
+    except (paramiko.SSHException, EOFError) as error:
+        raise _lost(link) from error
+
+
+# A user's recipe inherits this: no question is asked, nothing reaches stdout, bytes are UTF-8 or replaced.
+_RUN: dict[str, Any] = {"in_stream": False, "encoding": "utf-8", "echo": False, "pty": False}
+
+
+def _streams(sink: Sink) -> dict[str, Any]:
+    return {"out_stream": sink, "err_stream": sink}
+
+
+def _fabric_config(sink: Sink) -> fabric.Config:
+    # lazy: no file is looked for. An empty SSHConfig of ours: none is read in its place.
+    return fabric.Config(
+        lazy=True, ssh_config=paramiko.SSHConfig(), overrides={"run": {**_RUN, **_streams(sink)}}
+    )
+
+
+def _open(connection: fabric.Connection, way: Way) -> None:
+    details = {"node": way.node, "host": way.host, "port": way.port}
+    try:
+        connection.open()
+    except paramiko.BadHostKeyException as error:
+        raise HostKeyChanged(
+            f"the host key of node {way.node!r} is another one than a moment ago: {error.key.get_name()} "
+            f"{error.key.fingerprint}. Nothing was sent to it",
+            hint=f"rbee nodes status {way.node}",
+            details={**details, "fingerprint": error.key.fingerprint},
+        ) from error
+    except paramiko.AuthenticationException as error:
+        raise AuthFailed(
+            f"node {way.node!r} accepted no key for user {way.user!r} from Fabric",
+            hint=f"rbee --verbose nodes status {way.node}",
+            details=details,
+        ) from error
+    except (paramiko.SSHException, EOFError, OSError) as error:
+        if "not found in known_hosts" in str(error):
+            raise HostKeyUnknown(
+                f"the host key of node {way.node!r} is not known: {error}",
+                hint=f"rbee nodes trust {way.node}",
+                details=details,
+            ) from error
+        raise NodeUnreachable(
+            f"node {way.node!r}: Fabric's login failed: {error or type(error).__name__}",
+            hint=f"rbee nodes status {way.node}",
+            details=details,
+        ) from error
+
+
+def _lost(link: Link) -> ConnectionLost:
+    return ConnectionLost(
+        f"the SSH connection to node {link.node!r} was lost while it was set up",
+        hint=f"rbee nodes setup {quote(link.node)}   # goes on where it stopped",
+        details={"node": link.node},
+    )
+
+
+class _TooMuch(Exception):
+    """More output than any installation makes."""
+
+
+class _Bounded:
+    """Counts what is read from a program."""
+
+    _count = 0
+
+    def _counted(self, data: bytes | None) -> bytes | None:
+        self._count += len(data or b"")
+        if self._count > MAX_OUTPUT:
+            raise _TooMuch
+        return data
+
+    def read_proc_stdout(self, num_bytes: int) -> bytes | None:
+        return self._counted(super().read_proc_stdout(num_bytes))  # type: ignore[misc]
+
+    def read_proc_stderr(self, num_bytes: int) -> bytes | None:
+        return self._counted(super().read_proc_stderr(num_bytes))  # type: ignore[misc]
+
+
+class _RemoteScript(_Bounded, fabric.runners.Remote):  # type: ignore[misc]
+    """The command is the bare word `sh`; the script goes to its stdin."""
+
+    def send_start_message(self, command: str) -> None:
+        self.channel.exec_command("sh")
+        self.channel.sendall(command.encode("utf-8", "surrogateescape"))
+
+
+class _LocalScript(_Bounded, invoke.runners.Local):
+    """The same on this machine, in a process group of its own, as sshd does it."""
+
+    _running: ClassVar[set[_LocalScript]] = set()
+
+    def start(self, command: str, shell: str, env: dict[str, Any]) -> None:
+        self.process = subprocess.Popen(
+            [shell],
+            env=env,
+            cwd=Path.home(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        self._running.add(self)
+        pipe = self._stdin()
+        with suppress(BrokenPipeError):
+            pipe.write(command.encode("utf-8", "surrogateescape"))
+            pipe.flush()
+
+    def _stdin(self) -> IO[bytes]:
+        if self.process.stdin is None:
+            raise RuntimeError("a child with three pipes has none")
+        return self.process.stdin
+
+    def stop(self) -> None:
+        super().stop()
+        self._running.discard(self)
+        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if pipe is not None:
+                with suppress(OSError):
+                    pipe.close()
+
+    @classmethod
+    def cut(cls) -> None:
+        """There is one localhost, and one setup of it: the script sees the end of its stdin, and ends."""
+        for runner in list(cls._running):
+            with suppress(OSError):
+                runner._stdin().close()

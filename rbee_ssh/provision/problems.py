@@ -1,0 +1,91 @@
+"""What went wrong on the node, as an error that says what to type next. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rbee_ssh.engines.exit_status import in_words
+from rbee_ssh.errors import ChecksumMismatch, RbeeError, SetupFailed
+from rbee_ssh.provision.link import Said
+from rbee_ssh.ssh.quote import quote
+from rbee_ssh.wording import quoted
+
+# A name in /etc/os-release (ID, or one of ID_LIKE) → what makes `python3 -m venv` work there.
+_PACKAGES = {
+    "debian": "apt-get install python3-venv",
+    "ubuntu": "apt-get install python3-venv",
+    "fedora": "dnf install python3",
+    "rhel": "dnf install python3",
+    "suse": "zypper install python3",
+    "opensuse": "zypper install python3",
+    "arch": "pacman -S python",
+    "alpine": "apk add python3 py3-pip",
+}
+_SAYS = {
+    "no-venv": "its Python cannot make environments",
+    "old-python": "its Python is too old",
+    "no-python": "it has no Python",
+    "no-pip": "its environment has no pip",
+    "no-fetcher": "it has nothing to fetch a URL with",
+    "no-unzip": "it has nothing to unpack a zip file with",
+    "no-server": "the archive holds no llama-server",
+    "no-device": "the engine runs, but sees no device of the kind that was asked for",
+    "broken": "the engine does not run",
+    "home": "its ~/.local/share/rbee cannot be written",
+    "fetch": "the archive could not be fetched",
+    "unpack": "the archive could not be unpacked",
+    "venv": "the Python environment could not be made",
+    "install": "pip could not install it",
+}
+
+
+def failed(node: str, said: Said, last: Sequence[str]) -> RbeeError:
+    """The error for a script that gave up, or ended without a word.
+
+    Args:
+        last: the last lines that it printed.
+    """
+    problem, step = said.one("problem"), said.one("step")
+    details = {"node": node, "step": step or None, "status": said.status, "output": list(last)}
+    if problem == "sha256":
+        return ChecksumMismatch(
+            f"{node}: the archive has SHA-256 {said.one('sha256')[:64]}, not the one that was given; it was "
+            "removed",
+            hint="compare the checksum with the one its publisher shows",
+            details=details,
+        )
+    what = _SAYS.get(problem) or f"it ended early: {in_words(said.status)}"
+    if problem == "broken" and said.one("status").isdecimal():
+        what += f" ({in_words(int(said.one('status')[:3]))})"
+    at = f"{step}: " if step else ""
+    lines = "".join(f"\n{line}" for line in last)
+    return SetupFailed(f"{node}: {at}{what}{lines}", hint=_next(node, problem, said), details=details)
+
+
+def _next(node: str, problem: str, said: Said) -> str:
+    again = f"rbee nodes setup {quote(node)}"
+    if problem in ("no-venv", "old-python", "no-python"):
+        package = next((_PACKAGES[one] for one in said.one("system").split() if one in _PACKAGES), None)
+        root = f"sudo {package}" if package else "install python3 with its venv module"
+        return f"on {node}: {root}   (without root: install uv there), then: {again}"
+    match problem:
+        case "no-device":
+            return f"name a build for it with --index-url or --archive, or: {again} --backend cpu"
+        case "broken" | "install":
+            return f"another build (--index-url, --archive) may do; after a fix: {again}"
+        case "no-fetcher" | "fetch":
+            return f"download it here, then: {again} --archive FILE"
+        case "home":
+            return f"look at the disk and the permissions of ~/.local/share on {node}, then: {again}"
+        case _:
+            return f"{again}   # goes on where it stopped"
+
+
+def of_recipe(node: str, recipe: str, message: str, last: Sequence[str]) -> SetupFailed:
+    """The error for a task of the user's own."""
+    lines = "".join(f"\n{line}" for line in last)
+    return SetupFailed(
+        f"{node}: the task {quoted(recipe, 200)} failed: {message}{lines}",
+        hint=f"look at that file; setup of {node} in the inventory names it",
+        details={"node": node, "step": recipe, "output": list(last)},
+    )

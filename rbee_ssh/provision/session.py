@@ -1,0 +1,101 @@
+"""One node, open for tasks: they block, so each runs in a thread while the event loop goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from rbee_ssh.inventory import Node
+from rbee_ssh.provision import link, way
+from rbee_ssh.provision.link import Link
+from rbee_ssh.provision.sink import Sink
+from rbee_ssh.ssh.connection import Connection
+from rbee_ssh.ssh.wire import Wire
+from rbee_ssh.story import Story
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# How long a task that was cut off may take to see it, before nobody waits for it any more.
+CUT_SECONDS = 3.0
+
+
+class Session:
+    """A link to a node, as good as `connection` is: when that one is lost, so is this."""
+
+    def __init__(self, open_link: Link, connection: Connection) -> None:
+        self._link = open_link
+        self._connection = connection
+
+    async def run(self, task: Callable[Concatenate[Link, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a task; whoever is cancelled here cuts it off.
+
+        Raises:
+            Exception: what the task raises.
+        """
+        running = _in_thread(lambda: task(self._link, *args, **kwargs))
+        lost = asyncio.ensure_future(self._connection.ssh.wait_closed())
+        try:
+            both: set[asyncio.Future[Any]] = {running, lost}
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            if not running.done():
+                self._link.cut()
+            return await running
+        except asyncio.CancelledError:
+            self._link.cut()
+            await asyncio.wait({running}, timeout=CUT_SECONDS)
+            if running.done() and not running.cancelled():
+                running.exception()  # was looked at
+            raise
+        finally:
+            lost.cancel()
+
+
+@contextlib.asynccontextmanager
+async def session(
+    node: Node, connection: Connection, wire: Wire, story: Story, prefix: str = ""
+) -> AsyncIterator[Session]:
+    """A session with a node that `connection` of `wire` leads to.
+
+    Args:
+        prefix: put before each line that is told.
+
+    Raises:
+        NodeFault: the way there, or Fabric's login.
+    """
+    sink = Sink(story, asyncio.get_running_loop(), prefix)
+    if connection.embedded:
+        yield Session(link.on_this_machine(node.name, sink), connection)
+        return
+    async with way.to_node(node, connection, wire) as there:
+        opened = await _in_thread(lambda: link.connected(there, sink))
+        try:
+            yield Session(opened, connection)
+        finally:
+            opened.cut()
+
+
+def _in_thread(function: Callable[[], T]) -> asyncio.Future[T]:
+    """In a daemon thread: a task of the user's own that hangs must not keep rbee from ending."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def settle(result: Callable[[], None]) -> None:
+        # Nobody waits any more, or there is no loop any more.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(lambda: None if future.done() else result())
+
+    def body() -> None:
+        try:
+            value = function()
+        except BaseException as error:
+            caught = error
+            settle(lambda: future.set_exception(caught))
+        else:
+            settle(lambda: future.set_result(value))
+
+    threading.Thread(target=body, name="setup", daemon=True).start()
+    return future
