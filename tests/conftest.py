@@ -21,8 +21,10 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("rbee")
 
 
-# What a shell starts in the background ignores Ctrl+C, and so would every program that is tested here.
+# What a shell starts in the background, or under nohup, ignores Ctrl+C or a hangup; and so would every
+# program that is tested here.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

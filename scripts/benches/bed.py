@@ -25,6 +25,8 @@ from rbee_ssh.workers.wish import DEFAULT_CONTEXT
 
 FLOOR = Path(__file__).with_name("floor.py")
 STAGES = Path(__file__).with_name("stages.py")
+# A preset whose engine leaves the other core to whoever reads its tokens.
+ONE_THREAD = "one-thread"
 # Asks for more tokens than any answer here takes, so that both sides stop at their --max-tokens.
 PROMPT = "Write a very long story about a lighthouse keeper and the sea, with many chapters."
 # A worker started by hand: what run.sh and start.sh are to rbee, as short as it can be written.
@@ -48,6 +50,7 @@ class Bed:
     engine: str
     keys: dict[str, str]
     model: Path
+    preset: str = ""  # a preset of the inventory; the model's file when empty
 
     # By rbee
 
@@ -55,7 +58,8 @@ class Bed:
         """`rbee infer` of our prompt; every call asks for the same worker."""
         return [
             *(rbee_path(), "-q", *(["--json"] if json_lines else [])),
-            *("infer", "--node", self.node.name, "--model", f"file://{self.model}", "--temperature", "0"),
+            *("infer", "--node", self.node.name, "--model", self.preset or f"file://{self.model}"),
+            *("--temperature", "0"),
             *("--seed", "1", "--max-tokens", str(tokens), PROMPT),
         ]
 
@@ -170,10 +174,11 @@ class Bed:
 
 @contextmanager
 def bed(engine: str) -> Iterator[Bed]:
-    """A node with dash as the login shell, and a control machine that knows it."""
+    """A node with dash as the login shell, and a control machine that knows it and the preset ONE_THREAD."""
     found = Engines(dict(os.environ))
     with NodeLab(visible=visible_directories()) as lab:
         node, control = lab.node("node", shell="/bin/dash"), lab.control("desk")
         keys = found.inventory_keys(engine)
-        control.inventory(node, every=keys)
+        preset = f'[models.{ONE_THREAD}]\nsource = "file://{found.model}"\nargs = ["--threads", "1"]\n'
+        control.inventory(node, every=keys, text=preset)
         yield Bed(node, control, engine, keys, found.model)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from statistics import median
 
 from benches import report, stopwatch
-from benches.bed import Bed, bed
+from benches.bed import ONE_THREAD, Bed, bed
 from benches.rounds import Measured, ratio, rounds
 from nodekit.control import rbee_path
 
@@ -54,7 +54,9 @@ def measure(*, quick: bool, parts: Sequence[str]) -> str:
             rows += warm_rows
             notes.append(stages)
         if "speed" in wanted:
-            rows += _speed(place, 2 if quick else 15)
+            speed_rows, spent = _speed(place, 2 if quick else 15)
+            rows += speed_rows
+            notes.append(spent)
         if "memory" in wanted:
             notes.append(_memory(place, 2 if quick else 7))
         if "cold" in wanted:
@@ -72,9 +74,7 @@ def measure(*, quick: bool, parts: Sequence[str]) -> str:
 
 def _warm(place: Bed, count: int) -> tuple[list[tuple[str, ...]], str]:
     """Process start to the first token, with a worker that is ready."""
-    worker = place.start()
-    socket = worker["endpoint"].removeprefix("unix:")
-    key = f"{worker['log'].rpartition('/')[0]}/key"
+    socket, key = _way(place.start())
     curl = place.curl(socket, key, 1)
     stages: list[dict[str, float]] = []
     measured = rounds(
@@ -114,12 +114,48 @@ def _told(stages: Sequence[dict[str, float]]) -> str:
     return f"Where a warm first token's time goes (ms, medians): {told}."
 
 
-def _speed(place: Bed, count: int) -> list[tuple[str, ...]]:
-    """Tokens a second between the first and the last of a long answer."""
-    worker = place.start()
-    socket = worker["endpoint"].removeprefix("unix:")
-    curl = place.curl(socket, f"{worker['log'].rpartition('/')[0]}/key", SPEED_TOKENS)
-    measured = rounds(
+def _speed(place: Bed, count: int) -> tuple[list[tuple[str, ...]], str]:
+    """Tokens a second between the first and the last of a long answer.
+
+    Twice: with an engine on every core, which sshd and whoever reads take their time from, and with one that
+    leaves them a core, as a control machine of its own would.
+    """
+    together = _speeds(place, count)
+    place.stop()
+    apart = _speeds(replace(place, preset=ONE_THREAD), count)
+    spent = _spent(replace(place, preset=ONE_THREAD), 2 if count < 5 else 5)
+    place.stop()
+    rows = [
+        _row("tokens/s, 256 tokens, over `curl` on the node", together, "rbee", "curl", SPEED, _rate),
+        _row("… `ssh node curl`", together, "ssh", "curl", None, _rate),
+        _row("… rbee, the engine on one core of two", apart, "rbee", "curl", SPEED, _rate),
+        _row("… `ssh node curl`, the engine on one core of two", apart, "ssh", "curl", None, _rate),
+    ]
+    return rows, spent
+
+
+def _spent(place: Bed, count: int) -> str:
+    """What reading a token costs the one who reads: CPU time of a long answer less that of a short one."""
+    curl = {n: place.curl(*_way(place.start()), n) for n in (1, SPEED_TOKENS)}
+    rbee, ssh = (
+        median((run(SPEED_TOKENS).cpu - run(1).cpu) / (SPEED_TOKENS - 1) for _ in range(count))
+        for run in (place.infer, lambda n: place.over_ssh(curl[n]))
+    )
+    return (
+        f"Reading a token takes rbee {rbee * 1000:.2f} ms of CPU time, and ssh {ssh * 1000:.2f} ms. An "
+        "engine that computes on every core of the same machine waits for whoever takes one of them; with a "
+        "core left, or on a machine of its own, it does not."
+    )
+
+
+def _way(worker: Mapping[str, str]) -> tuple[str, str]:
+    """The socket of a worker, and the file with its key."""
+    return worker["endpoint"].removeprefix("unix:"), f"{worker['log'].rpartition('/')[0]}/key"
+
+
+def _speeds(place: Bed, count: int) -> Measured:
+    curl = place.curl(*_way(place.start()), SPEED_TOKENS)
+    return rounds(
         {
             "curl": lambda: place.on_node(curl).per_second,
             "rbee": lambda: place.infer(SPEED_TOKENS).per_second,
@@ -127,10 +163,6 @@ def _speed(place: Bed, count: int) -> list[tuple[str, ...]]:
         },
         count,
     )
-    return [
-        _row("tokens/s, 256 tokens, over `curl` on the node", measured, "rbee", "curl", SPEED, _rate),
-        _row("… `ssh node curl`", measured, "ssh", "curl", None, _rate),
-    ]
 
 
 def _cold(place: Bed, count: int) -> list[tuple[str, ...]]:

@@ -16,6 +16,9 @@ from nodekit import Control, LabNode, NodeLab, claims
 from nodekit.lab import unmet_need
 from nodekit.running import run, wait_until
 
+# Some of these kill a lab and look at what the next one clears away: not with another beginning beside them.
+pytestmark = pytest.mark.xdist_group("kit")
+
 MakeNode = Callable[..., LabNode]
 needs_spaces = pytest.mark.skipif(unmet_need() is not None, reason=f"namespaces: {unmet_need()}")
 

@@ -135,5 +135,8 @@ def test_a_worker_that_ends_while_it_is_looked_at_tells_how(shell: Shell) -> Non
 
 def test_a_port_that_is_half_written_is_not_taken_for_one(shell: Shell) -> None:
     half = "printf 'port 47'\nsleep 0.6\necho 11\nexec sleep 600"
-    shell.start(shell.start_words(half, socket=None, tick=0.1))
+    start = shell.popen(START_BODY, *shell.start_words(half, socket=None, tick=0.1))
+    eventually((shell.worker() / "match").exists, why="not started")
     eventually(lambda: shell.record().number("port") == 4711, within=5, why="another port, or none")
+    start.kill()
+    start.communicate()
