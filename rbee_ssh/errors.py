@@ -13,7 +13,8 @@ RbeeError
 ├── EngineFault                   exit 1: the llama.cpp server on the node
 │   └── EngineMissing · EngineBroken · BackendUnavailable · SetupFailed
 ├── ModelFault                    exit 1: the model file
-│   └── ModelNotFound · ModelInvalid · RamShort · DiskShort · DiskFull · ChecksumMismatch
+│   ├── ModelNotFound · ModelForbidden · ModelAmbiguous · ModelInvalid
+│   └── RamShort · DiskShort · DiskFull · DownloadFailed · ChecksumMismatch
 ├── WorkerFault                   exit 1: a running engine
 │   ├── WorkerStartFailed · WorkerStartTimeout
 │   ├── WorkerBusy · WorkerCrashed · WorkerStalled
@@ -199,6 +200,18 @@ class ModelNotFound(ModelFault):
     code = "MODEL_NOT_FOUND"
 
 
+class ModelForbidden(ModelFault):
+    """The hub, or whoever serves a URL, wants a token or an agreement first."""
+
+    code = "MODEL_FORBIDDEN"
+
+
+class ModelAmbiguous(ModelFault):
+    """A repository has several models that fit the reference, and the rule does not choose."""
+
+    code = "MODEL_AMBIGUOUS"
+
+
 class ModelInvalid(ModelFault):
     code = "MODEL_INVALID"
 
@@ -213,6 +226,12 @@ class DiskShort(ModelFault):
 
 class DiskFull(ModelFault):
     code = "DISK_FULL"
+
+
+class DownloadFailed(ModelFault):
+    """The hub or a server does not answer, or the bytes stop coming, after all tries."""
+
+    code = "DOWNLOAD_FAILED"
 
 
 class ChecksumMismatch(ModelFault):

@@ -7,7 +7,9 @@ import click
 from rbee_ssh.cli.options import LazyGroup
 
 # Imported when one is called or the help lists them: name → "module:attribute".
-COMMANDS: dict[str, str] = {}
+COMMANDS: dict[str, str] = {
+    "pull": "rbee_ssh.cli.models_pull:pull",
+}
 
 
 @click.group("models", cls=LazyGroup, lazy=COMMANDS, short_help="The model files on the nodes.")

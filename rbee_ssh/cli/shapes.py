@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rbee_ssh.node.checks import Check
     from rbee_ssh.node.facts import Facts
     from rbee_ssh.node.gpus import Gpu
+    from rbee_ssh.workers.pull import Pulled
     from rbee_ssh.workers.setup import SetUp
     from rbee_ssh.workers.status import NodeStatus
 
@@ -200,4 +201,24 @@ def _engine(engine: EngineFound) -> dict[str, Any]:
         "backends": list(engine.backends),
         "devices": list(engine.devices),
         "problem": engine.problem,
+    }
+
+
+def pulled(done: Iterable[Pulled], failed: Mapping[str, RbeeError]) -> dict[str, Any]:
+    """`models pull`."""
+    return {
+        "pulled": [
+            {
+                "node": one.node,
+                "path": one.fetched.path,
+                "size": one.fetched.size,
+                "source": one.remote.source,
+                "revision": one.remote.revision,
+                "sha256": one.remote.files[0].sha256,
+                "fetched": one.fetched.fresh,
+                "running": one.fetched.running,
+            }
+            for one in done
+        ],
+        "failed": {name: error.as_json() for name, error in failed.items()},
     }

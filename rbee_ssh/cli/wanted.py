@@ -22,8 +22,8 @@ _OPTIONS = (
         "-m",
         "--model",
         metavar="REF",
-        help="A preset of the inventory, file:///path/on/the/node.gguf, or a local path: it is copied to "
-        "the node first. Default: [defaults] model of the inventory.",
+        help="A preset of the inventory, hf:ORG/REPO:QUANT, an https URL, file:///path/on/the/node.gguf, or "
+        "a local path. What the node lacks goes there first. Default: [defaults] model of the inventory.",
     ),
     click.option(
         "--node",

@@ -26,6 +26,9 @@ class Timeouts:
     drain: float = 30.0
     term: float = 30.0
     registry_lock: float = 10.0
+    download_tries: int = 6  # in a row that bring nothing new
+    download_wait: float = 0.1  # before the second one; twice as long before each further one
+    download_stall: float = 60.0  # without a byte
 
 
 @dataclass(frozen=True, slots=True)

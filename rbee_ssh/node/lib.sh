@@ -132,6 +132,28 @@ rbee_childless() {
     done
 }
 
+# rbee_detach SCRIPT [ARG]...: run it in a session of its own, so that nothing which happens to this connection
+# reaches it. DETACHED is what tells that process.
+rbee_detach() {
+    if command -v setsid >/dev/null 2>&1; then
+        setsid sh "$@" </dev/null >/dev/null 2>&1 &
+    elif command -v perl >/dev/null 2>&1; then
+        perl -MPOSIX -e 'POSIX::setsid(); exec { $ARGV[0] } @ARGV or exit 127' \
+            sh "$@" </dev/null >/dev/null 2>&1 &
+    else
+        python3 -c 'import os, sys; os.setsid(); os.execvp(sys.argv[1], sys.argv[1:])' \
+            sh "$@" </dev/null >/dev/null 2>&1 &
+    fi
+    rbee_started $!
+    DETACHED="$! $STARTED"
+}
+
+# rbee_size FILE: BYTES, 0 when there is none. Not by wc, which may read it all.
+rbee_size() {
+    BYTES=$(stat -L -c %s "$1" 2>/dev/null || stat -L -f %z "$1" 2>/dev/null)
+    BYTES=${BYTES:-0}
+}
+
 # rbee_connections DIR: CONNS lists the connections its worker has accepted, or that wait to be.
 # /proc/net/unix: flags 00010000 is the listening socket itself; the path stays what it was at bind, and fills
 # the rest of its line whatever it holds.

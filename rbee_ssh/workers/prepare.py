@@ -11,7 +11,9 @@ from rbee_ssh import inventory as inventories
 from rbee_ssh.errors import ModelInvalid, ModelNotFound, RbeeError, UsageInvalid
 from rbee_ssh.inventory import Node
 from rbee_ssh.models import deliver
-from rbee_ssh.models.refs import LocalFileRef, NodeFileRef
+from rbee_ssh.models.refs import HubRef, LocalFileRef, NodeFileRef, UrlRef
+from rbee_ssh.models.remote import Remote, from_memo, memo_key
+from rbee_ssh.models.store import in_store
 from rbee_ssh.node.choose import Choice, choose_engine
 from rbee_ssh.node.facts import Facts
 from rbee_ssh.node.probe import probe
@@ -36,7 +38,8 @@ class ModelOnNode:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """Everything known about serving a wish on its node. `model` is None when the file has to be sent."""
+    """Everything known about serving a wish on its node. `model` is None when the file has to come there:
+    sent from here (`source`), or from the hub or a URL (`remote`)."""
 
     wish: Wish
     connection: Connection
@@ -45,6 +48,16 @@ class Prepared:
     choice: Choice
     model: ModelOnNode | None
     source: deliver.Source | None
+    remote: Remote | None = None
+
+    @property
+    def model_size(self) -> int:
+        """Bytes of the model, wherever it is now; 0 when nobody has told."""
+        if self.model is not None:
+            return self.model.size
+        if self.source is not None:
+            return self.source.size
+        return (self.remote.size if self.remote else None) or 0
 
     def match_of(self, model: ModelOnNode) -> str:
         return match(self.wish, self.choice.engine, self.choice.backend, model.path, model.size, model.mtime)
@@ -71,9 +84,10 @@ async def prepare_all(fleet: Fleet, request: WorkerRequest) -> list[Prepared]:
         raise UsageInvalid("the inventory has no node", hint="add a [nodes.NAME] with a host")
     wishes = [wish(request, fleet.inventory, inventories.node(fleet.inventory, name)) for name in names]
     source = await _source(fleet, wishes)
+    remote = await _remote(fleet, wishes)
     tries = None if len(wishes) == 1 else 1
     answers = await asyncio.gather(
-        *(_prepare(fleet, one, source, tries) for one in wishes), return_exceptions=True
+        *(_prepare(fleet, one, source, remote, tries) for one in wishes), return_exceptions=True
     )
     able = [answer for answer in answers if isinstance(answer, Prepared)]
     refused = [answer for answer in answers if isinstance(answer, RbeeError)]
@@ -95,10 +109,29 @@ async def _source(fleet: Fleet, wishes: list[Wish]) -> deliver.Source | None:
     return None
 
 
-async def _prepare(fleet: Fleet, wanted: Wish, source: deliver.Source | None, tries: int | None) -> Prepared:
+async def _remote(fleet: Fleet, wishes: list[Wish]) -> Remote | None:
+    """What a reference to the hub or a URL meant when it was last asked for, or else means now.
+
+    Not asked again: a model does not change because somebody uploads another one, and a node that has it
+    needs no hub. `models pull` asks.
+    """
+    for one in wishes:
+        if isinstance(one.ref, HubRef | UrlRef):
+            known = from_memo(one.ref, fleet.registry.facts(memo_key(one.ref)))
+            if known is not None:
+                return known
+            from rbee_ssh.workers.pull import resolve
+
+            return await resolve(fleet, one.ref)
+    return None
+
+
+async def _prepare(
+    fleet: Fleet, wanted: Wish, source: deliver.Source | None, remote: Remote | None, tries: int | None
+) -> Prepared:
     node = wanted.node
     connection = await fleet.connect(node.name, tries=tries)
-    path = _path_on_node(wanted, source)
+    path = _path_on_node(wanted, source, remote)
     answer = await probe(
         connection,
         node,
@@ -124,8 +157,9 @@ async def _prepare(fleet: Fleet, wanted: Wish, source: deliver.Source | None, tr
         facts=answer.facts,
         look=look,
         choice=choice,
-        model=_model(wanted, answer.facts, path),
+        model=_model(wanted, answer.facts, path, remote),
         source=source,
+        remote=remote,
     )
 
 
@@ -147,7 +181,7 @@ def ssh_words(node: Node, nodes: Mapping[str, Node]) -> str:
     return " ".join(map(quote, [*words, address(node)]))
 
 
-def _path_on_node(wanted: Wish, source: deliver.Source | None) -> str:
+def _path_on_node(wanted: Wish, source: deliver.Source | None, remote: Remote | None) -> str:
     """Where the model is, or will be, on the node."""
     if isinstance(wanted.ref, NodeFileRef):
         return wanted.ref.path
@@ -155,11 +189,11 @@ def _path_on_node(wanted: Wish, source: deliver.Source | None) -> str:
         if wanted.node.embedded and wanted.local is not None:
             return wanted.local[0]
         return source.stored_as(wanted.node.models_dir) if source is not None else ""
-    return ""
+    return in_store(wanted.node.models_dir, remote.files[0].place) if remote is not None else ""
 
 
-def _model(wanted: Wish, facts: Facts, path: str) -> ModelOnNode | None:
-    """The model file, None when it has to be sent first.
+def _model(wanted: Wish, facts: Facts, path: str, remote: Remote | None) -> ModelOnNode | None:
+    """The model file, None when it has to come there first.
 
     Raises:
         ModelNotFound: a file:// that is not on the node.
@@ -174,10 +208,12 @@ def _model(wanted: Wish, facts: Facts, path: str) -> ModelOnNode | None:
                 hint=f"rbee infer --node {name} --model ./{Path(path).name} …   # sends a local file there",
                 details={"node": name, "path": path},
             )
-        if wanted.node.embedded:
+        if wanted.node.embedded and remote is None:
             raise ModelNotFound(f"{path} is gone", details={"path": path})
         return None
     if wanted.local is not None and found.size != wanted.local[1]:
+        return None
+    if remote is not None and remote.files[0].size not in (found.size, None):
         return None
     if found.state != "gguf" or found.size is None or found.mtime is None:
         raise ModelInvalid(
@@ -188,4 +224,6 @@ def _model(wanted: Wish, facts: Facts, path: str) -> ModelOnNode | None:
             else f"ssh {ssh_words(wanted.node, {})} ls -l {quote(quote(path))}",
             details={"node": name, "path": path},
         )
-    return ModelOnNode(found.path or path, found.size, found.mtime)
+    # The first part of a split model is the last one that comes: where it is, all are.
+    size = remote.size if remote is not None else None
+    return ModelOnNode(found.path or path, size or found.size, found.mtime)

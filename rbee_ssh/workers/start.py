@@ -72,7 +72,13 @@ async def _acquire(fleet: Fleet, request: WorkerRequest) -> Acquired | None:
     for problem in chosen.facts.problems:
         fleet.story.detail(f"{chosen.wish.node.name}: {problem}")
     model = chosen.model
-    if model is None:
+    if model is None and chosen.remote is not None:
+        from rbee_ssh.models.pull import pull
+
+        node = chosen.wish.node
+        got = await pull(chosen.connection, chosen.remote, node.models_dir, fleet.registry, fleet.story)
+        model = ModelOnNode(got.path, got.size, got.mtime)
+    elif model is None:
         if chosen.source is None:
             raise ModelNotFound(f"{chosen.wish.shown} is not on {chosen.wish.node.name}")
         target = chosen.source.stored_as(chosen.wish.node.models_dir)
@@ -89,8 +95,8 @@ async def _acquire(fleet: Fleet, request: WorkerRequest) -> Acquired | None:
 
 
 def _place(able: list[Prepared]) -> Prepared:
-    sizes = [p.model.size if p.model else p.source.size if p.source else 0 for p in able]
-    name = placement.choose([_candidate(prepared) for prepared in able], max(sizes))
+    size = max(prepared.model_size for prepared in able)
+    name = placement.choose([_candidate(prepared) for prepared in able], size)
     return next(prepared for prepared in able if prepared.wish.node.name == name)
 
 

@@ -3,19 +3,9 @@
 # $8 socket or '', $9 '1' when the engine binds only after the load, ${10} supervise.sh,
 # ${11} seconds to wait for the socket; then name and text of each file of the engine.
 
-# Its own session, so that nothing which happens to this connection reaches it.
 rbee_spawn() {
-    if command -v setsid >/dev/null 2>&1; then
-        setsid sh "$1/supervise.sh" "$1" </dev/null >/dev/null 2>&1 &
-    elif command -v perl >/dev/null 2>&1; then
-        perl -MPOSIX -e 'POSIX::setsid(); exec { $ARGV[0] } @ARGV or exit 127' \
-            sh "$1/supervise.sh" "$1" </dev/null >/dev/null 2>&1 &
-    else
-        python3 -c 'import os, sys; os.setsid(); os.execvp(sys.argv[1], sys.argv[1:])' \
-            sh "$1/supervise.sh" "$1" </dev/null >/dev/null 2>&1 &
-    fi
-    rbee_started $!
-    rbee_put "$1/supervisor" "$! $STARTED"
+    rbee_detach "$1/supervise.sh" "$1"
+    rbee_put "$1/supervisor" "$DETACHED"
 }
 
 # Not by rename, as rbee_put does: nobody looks into a directory that is not finished.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from rbee_ssh.errors import BackendInvalid, ModelNotFound, UsageInvalid
 from rbee_ssh.inventory import BACKENDS, Inventory, Node
 from rbee_ssh.models.reference import parse_reference
-from rbee_ssh.models.refs import HubRef, LocalFileRef, Ref, UrlRef
+from rbee_ssh.models.refs import LocalFileRef, Ref, UrlRef
 from rbee_ssh.workers.types import WorkerRequest
 
 if TYPE_CHECKING:
@@ -50,10 +50,17 @@ class Wish:
             [
                 *(node.name, node.host, node.port, node.user, list(node.jump), node.models_dir),
                 *(node.engine_path, node.python, [list(pair) for pair in node.env], node.listen),
-                *(self.ref.display, list(self.local or ()), self.context, self.parallel),
+                *(self._reference, list(self.local or ()), self.context, self.parallel),
                 *(self.engine, self.backend, self.device, list(self.args)),
             ]
         )
+
+    @property
+    def _reference(self) -> str:
+        # What a URL's display leaves out may be what tells two files apart. Only a hash is kept.
+        if isinstance(self.ref, UrlRef):
+            return f"{self.ref.url}#{self.ref.sha256 or ''}"
+        return self.ref.display
 
 
 def wish(request: WorkerRequest, inventory: Inventory, node: Node) -> Wish:
@@ -70,11 +77,6 @@ def wish(request: WorkerRequest, inventory: Inventory, node: Node) -> Wish:
             hint="add --model file:///path/on/the/node.gguf or ./local.gguf, or set model under [defaults]",
         )
     ref, preset = parse_reference(request.model, inventory)
-    if isinstance(ref, HubRef | UrlRef):
-        raise UsageInvalid(
-            f"{ref.display}: this version does not fetch models from a hub or a URL",
-            hint="download the file and name it: --model ./model.gguf, or file:///path on the node",
-        )
     context = request.context or (preset.context if preset else None) or DEFAULT_CONTEXT
     parallel = request.parallel or (preset.parallel if preset else None) or 1
     if context < 1 or parallel < 1:

@@ -1,0 +1,193 @@
+# The process on the node that fetches: each file to a partial one, resumed where it stopped, checked, renamed.
+# Whoever asked may be gone meanwhile. $1 its own directory, $2 where the files go, $3 what the paths of partial
+# ones begin with, $4 tries that bring nothing, $5 first wait (ms), $6 stall (s); then for each file, as in fetch.sh:
+# name, size or '', SHA-256 or '', ETag or '', note. The URLs are in the files 1.url, 2.url, …: in no argument.
+
+STEP=1048576 # bytes that make a try a good one
+RENEWAL=90   # seconds to wait for a new link, when one has expired
+
+say() { rbee_put "$DIR/state" "$*"; }
+
+fail() {
+    say "failed $*"
+    rm -f "$DIR"/*.url
+    exit 1
+}
+
+# Milliseconds, × 0.5 to 1.5.
+pause() {
+    sleep "$(awk -v ms="$1" -v r="$(od -An -N2 -tu2 /dev/urandom)" \
+        'BEGIN { printf "%.3f", ms * (0.5 + r / 65536) / 1000 }')" 2>/dev/null || sleep 1
+}
+
+choose_tool() {
+    if curl --version >/dev/null 2>&1; then
+        TOOL=curl
+    elif wget --version 2>/dev/null | grep -q '^GNU Wget 1'; then
+        TOOL=wget
+    elif python3 -c 'import ssl' >/dev/null 2>&1; then
+        TOOL=python3
+    else # busybox's wget checks no certificate and shows its URL to everybody
+        fail tool
+    fi
+}
+
+# Fetch from OFFSET on to the partial file. RC: 0, 23 (it cannot be written), 33 (no ranges), else another failure.
+# CODE: the HTTP status, or 000. What a tool says may hold the URL, so it is not kept.
+get() {
+    case $TOOL in
+    curl)
+        # From https only to https.
+        case $URL in https:*) set -- '=https' ;; *) set -- '=http,https' ;; esac
+        set -- --proto "$1" --proto-redir "$1"
+        [ "$OFFSET" -eq 0 ] || [ -z "$ETAG" ] || set -- "$@" -H "If-Range: \"$ETAG\""
+        CODE=$(printf 'url = "%s"\n' "$URL" | curl -K - -g -f -s -L --max-redirs 5 "$@" --connect-timeout 30 \
+            --speed-limit 1 --speed-time "$STALL" -C "$OFFSET" -o "$FILE" -w '%{http_code}' 2>/dev/null)
+        RC=$?
+        ;;
+    wget)
+        # It would follow a redirect to ftp: there is no such proxy.
+        CODE=$({
+            printf '%s\n' "$URL" | LC_ALL=C wget -i - -O "$FILE" -c -S --tries=1 --timeout="$STALL" \
+                --max-redirect=5 --progress=dot:giga -e ftp_proxy=http://127.0.0.1:9/ 2>&1
+            echo "rbee-status $?"
+        } | awk '/^ *HTTP\// { code = $2 } /^rbee-status / { status = $2 } END { print code + 0, status }')
+        RC=${CODE#* }
+        CODE=${CODE% *}
+        case $RC in 3) RC=23 ;; esac
+        ;;
+    python3)
+        CODE=$(printf '%s\n' "$URL" | python3 "$DIR/get.py" "$FILE" "$OFFSET" "$STALL" "$ETAG" 2>/dev/null)
+        RC=$?
+        ;;
+    esac
+}
+
+# At most a little more than the file is long: a server that sends without end must not fill the disk.
+bounded_get() {
+    LIMIT=$(ulimit -f)
+    [ -z "$SIZE" ] || ulimit -S -f $((SIZE / 512 + 2)) 2>/dev/null
+    get
+    ulimit -S -f "$LIMIT" 2>/dev/null
+}
+
+# A link that does not open any more: whoever watches asks the hub for another one.
+renew() {
+    rm -f "$DIR/$N.url"
+    say "expired $N $CODE"
+    LEFT=$((RENEWAL * 4))
+    while [ ! -e "$DIR/$N.url" ]; do
+        LEFT=$((LEFT - 1))
+        [ "$LEFT" -gt 0 ] || fail "expired $CODE"
+        sleep 0.25 2>/dev/null || sleep 1
+    done
+}
+
+# SUM: the SHA-256 of the partial file, empty where no program can tell.
+sum() {
+    SUM=
+    for TOOL_ in sha256sum 'shasum -a 256' 'openssl dgst -sha256 -r' 'busybox sha256sum'; do
+        command -v "${TOOL_%% *}" >/dev/null 2>&1 || continue
+        SUM=$($TOOL_ <"$FILE" 2>/dev/null) && break
+    done
+    SUM=${SUM%% *}
+}
+
+# All of it is here, or as much as comes: is it the file? Then it gets its name.
+place() {
+    say "verifying $N"
+    rbee_size "$FILE"
+    sum
+    if [ -n "$SIZE" ] && [ "$BYTES" -ne "$SIZE" ] || { [ -n "$SHA" ] && [ -n "$SUM" ] && [ "$SUM" != "$SHA" ]; }; then
+        rm -f "$FILE"
+        return 1
+    fi
+    [ "$(dd if="$FILE" bs=4 count=1 2>/dev/null | tr -d '\000')" = GGUF ] || {
+        rm -f "$FILE"
+        fail gguf
+    }
+    [ -n "$SHA" ] || [ -z "$SUM" ] || NOTE="{\"sha256\":\"$SUM\",${NOTE#?}"
+    [ -z "$SHA" ] || [ -n "$SUM" ] || rbee_mark "$DIR/unverified"
+    { mkdir -p "$TO" && printf '%s\n' "$NOTE" >"$TO/$NAME.json" && mv -f "$FILE" "$TO/$NAME"; } 2>/dev/null || fail directory
+}
+
+# One try after the other, until the bytes are here. A try that brought STEP bytes starts the count anew.
+bring() {
+    TRY=1
+    MS=$WAIT
+    RENEWED=0
+    while :; do
+        # Without anything to tell one version from another, two halves may not be of one file.
+        [ -n "$SHA" ] || { [ -n "$ETAG" ] && [ "$TOOL" != wget ]; } || rm -f "$FILE"
+        rbee_size "$FILE"
+        [ -z "$SIZE" ] || [ "$BYTES" -le "$SIZE" ] || {
+            rm -f "$FILE"
+            BYTES=0
+        }
+        OFFSET=$BYTES
+        [ -z "$SIZE" ] || [ "$OFFSET" -ne "$SIZE" ] || return 0
+        [ -e "$DIR/$N.url" ] || {
+            CODE=000
+            renew
+        }
+        rbee_get "$DIR/$N.url"
+        URL=$GOT
+        say "fetching $N"
+        bounded_get
+        [ "$RC" -ne 0 ] || return 0
+        rbee_size "$FILE"
+        # More than it should be is no full disk, and ends a tool by a signal.
+        [ -z "$SIZE" ] || [ "$BYTES" -lt "$SIZE" ] || return 0
+        case $RC/$CODE in
+        */404) fail "missing $CODE" ;;
+        */40[0-3] | */410)
+            RENEWED=$((RENEWED + 1))
+            [ "$RENEWED" -le 3 ] || fail "refused $CODE"
+            renew
+            continue
+            ;;
+        */416 | 33/*) rm -f "$FILE" ;;
+        23/*)
+            rm -f "$FILE"
+            fail full
+            ;;
+        esac
+        if [ $((BYTES - OFFSET)) -ge $STEP ]; then
+            TRY=1
+            MS=$WAIT
+            RENEWED=0
+        else
+            TRY=$((TRY + 1))
+            [ "$TRY" -le "$TRIES" ] || fail "tries $TOOL $RC $CODE"
+        fi
+        say "waiting $N $TRY $TOOL $RC $CODE"
+        pause "$MS"
+        MS=$((MS * 2))
+    done
+}
+
+rbee_init || exit 1
+DIR=$1 TO=$2 PARTS=$3 TRIES=$4 WAIT=$5 STALL=$6
+shift 6
+choose_tool
+N=0
+while [ $# -ge 5 ]; do
+    N=$((N + 1))
+    NAME=$1 SIZE=$2 SHA=$3 ETAG=$4 NOTE=$5
+    shift 5
+    FILE=$PARTS-$N.part
+    if [ -f "$TO/$NAME" ] && rbee_size "$TO/$NAME" && { [ -z "$SIZE" ] || [ "$BYTES" = "$SIZE" ]; } &&
+        { [ -z "$SHA$ETAG" ] || grep -q -F -e "${SHA:-$ETAG}" "$TO/$NAME.json" 2>/dev/null; }; then
+        continue
+    fi
+    umask 022
+    bring
+    # Once more, then it is the server that has it wrong.
+    place || {
+        bring
+        place || fail "mismatch $BYTES $SUM"
+    }
+    umask 077
+done
+rm -f "$DIR"/*.url "$DIR/job.sh" "$DIR/get.py"
+say 'done'

@@ -1,0 +1,183 @@
+"""The Hugging Face hub, asked from here through huggingface_hub: what a reference means, and a link to it.
+
+huggingface_hub honours HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE and the login file. The token goes to the hub
+and nowhere else: a node gets the link that the hub redirects to, which is signed for one file and expires.
+What an exception of a library says is never repeated: a token that is no valid header value stands in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+from rbee_ssh.errors import DownloadFailed, ModelFault, ModelForbidden, ModelNotFound
+from rbee_ssh.inventory import Timeouts
+from rbee_ssh.models.quants import HubFile, choose
+from rbee_ssh.models.refs import HubRef
+from rbee_ssh.models.remote import Remote, RemoteFile, is_link
+from rbee_ssh.models.store import hub_place
+from rbee_ssh.story import Story
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+T = TypeVar("T")
+
+ANSWER_SECONDS = 20.0  # for one answer of the hub
+
+
+async def resolve(ref: HubRef, timeouts: Timeouts, story: Story) -> Remote:
+    """Ask the hub what `ref` means, in one request.
+
+    Raises:
+        ModelNotFound: no such repository, revision, file or quant.
+        ModelForbidden: it is private, or its licence was not accepted.
+        ModelAmbiguous: the quant rule does not decide.
+        DownloadFailed: the hub does not answer, or must not be asked.
+    """
+
+    def ask(api: HfApi) -> tuple[str, list[HubFile], bool]:
+        info = api.model_info(
+            ref.repository, revision=ref.revision, timeout=ANSWER_SECONDS, files_metadata=True
+        )
+        files = [_file(one) for one in info.siblings or ()]
+        return str(info.sha or ""), [f for f in files if f is not None], bool(info.private or info.gated)
+
+    commit, files, protected = await asked(ref, ask, timeouts, story)
+    model = choose(ref, files)
+    first = model.files[0].sha256 or f"{commit:0<12}"
+    return Remote(
+        ref,
+        f"hf:{ref.repository}/{model.path}",
+        commit or None,
+        tuple(
+            RemoteFile(file.path, hub_place(ref.org, ref.repo, first, file.path), file.size, file.sha256)
+            for file in model.files
+        ),
+        protected,
+    )
+
+
+def _file(told: Any) -> HubFile | None:
+    """A file of the hub's answer, which may be anything."""
+    path, size, lfs = str(told.rfilename), told.size, told.lfs
+    if not isinstance(size, int) or size < 0:
+        return None
+    sha256 = str(lfs.sha256) if lfs is not None else ""
+    return HubFile(
+        path, size, sha256 if len(sha256) == 64 and set(sha256) <= set("0123456789abcdef") else None
+    )
+
+
+async def links(remote: Remote, ref: HubRef, timeouts: Timeouts, story: Story) -> list[str] | None:
+    """Where a node can fetch the files without a token, in their order; None when nowhere.
+
+    Raises:
+        ModelNotFound, ModelForbidden, DownloadFailed: as `resolve`.
+    """
+
+    def ask(api: HfApi) -> list[str] | None:
+        from huggingface_hub import get_hf_file_metadata, get_token, hf_hub_url
+
+        found = []
+        for file in remote.files:
+            url = hf_hub_url(ref.repository, file.origin, revision=remote.revision, endpoint=api.endpoint)
+            location = get_hf_file_metadata(url, timeout=ANSWER_SECONDS, endpoint=api.endpoint).location
+            place, hub = urlsplit(location), urlsplit(api.endpoint)
+            open_to_all = not remote.protected or get_token() is None
+            # What is still on the hub is not signed, and opens to a token only.
+            if place.netloc == hub.netloc and not open_to_all:
+                return None
+            if not is_link(location) or (hub.scheme == "https" and place.scheme != "https"):
+                return None
+            found.append(location)
+        return found
+
+    return await asked(ref, ask, timeouts, story)
+
+
+async def asked(ref: HubRef, ask: Callable[[HfApi], T], timeouts: Timeouts, story: Story) -> T:
+    """One question, asked again while the hub or the way to it is in trouble."""
+    wait = timeouts.download_wait
+    for number in range(1, timeouts.download_tries + 1):
+        try:
+            return await asyncio.to_thread(_quietly, ask)
+        except OSError as error:
+            if getattr(error, "errno", None):
+                raise  # of this machine's files
+            failure, again = _failure(ref, error)
+        except Exception as error:
+            failure, again = _failure(ref, error)
+        if not again or number == timeouts.download_tries:
+            raise failure
+        story.detail(f"{failure.message}; trying again")
+        await asyncio.sleep(wait * random.uniform(0.5, 1.5))  # noqa: S311 # jitter, no secret
+        wait *= 2
+    raise AssertionError("unreachable")
+
+
+def _quietly(ask: Callable[[HfApi], T]) -> T:
+    """In a thread: the library takes a while to import, and its calls wait for the network."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.utils import logging
+
+    logging.set_verbosity(40)  # errors; a warning would repeat signed links
+    return ask(HfApi(library_name="rbee-ssh"))
+
+
+def _failure(ref: HubRef, error: Exception) -> tuple[ModelFault, bool]:
+    """The error that the user is shown, and whether another try may help."""
+    from huggingface_hub import constants, errors, get_token
+
+    details: dict[str, Any] = {"reference": ref.display, "endpoint": constants.ENDPOINT}
+    page = f"{constants.ENDPOINT}/{ref.repository}"
+    response = getattr(error, "response", None)
+    status = getattr(response, "status_code", None)
+    if isinstance(error, errors.OfflineModeIsEnabled):
+        return (
+            DownloadFailed(
+                f"{ref.display}: the hub is not asked, since HF_HUB_OFFLINE is set",
+                hint="unset HF_HUB_OFFLINE   # or name a file of the node: file:///…",
+                details=details,
+            ),
+            False,
+        )
+    if status is not None:
+        details["status"] = status
+    if isinstance(error, errors.GatedRepoError) or status in (401, 403):
+        token = get_token() is not None
+        what = (
+            "its licence is not accepted by this account"
+            if isinstance(error, errors.GatedRepoError) and token
+            else "the token does not open it, or there is no such repository"
+            if token
+            else "it is private or gated and there is no token, or there is no such repository"
+        )
+        return (
+            ModelForbidden(
+                f"{ref.display}: the hub refuses it ({status}): {what}",
+                hint=f"accept the licence at {page}" + ("" if token else ", then: export HF_TOKEN=hf_…"),
+                details=details,
+            ),
+            False,
+        )
+    if isinstance(error, errors.RevisionNotFoundError):
+        message = f"{ref.display}: the repository has no revision {ref.revision}"
+        return ModelNotFound(message, hint=f"see {page}/tree/main", details=details), False
+    if status == 404:
+        message = f"{ref.display}: the hub has no such repository or file (404)"
+        return ModelNotFound(message, hint=f"see {page}", details=details), False
+    if status is not None and status < 500 and status not in (408, 429):
+        return DownloadFailed(f"{ref.display}: the hub answered {status}", details=details), False
+    why = f"answered {status}" if status is not None else f"does not answer: {type(error).__name__}"
+    return (
+        DownloadFailed(
+            f"{ref.display}: the hub at {constants.ENDPOINT} {why}",
+            hint="check the network, HF_ENDPOINT and the proxy; a file on the node needs no hub: file:///…",
+            details=details,
+        ),
+        True,
+    )

@@ -1,0 +1,87 @@
+"""A model behind an https URL, asked about from here: how long it is, whether it is one, its version.
+
+The node may get through where this machine does not: what is not told here is no error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import re
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+
+from rbee_ssh.errors import ModelForbidden, ModelInvalid, ModelNotFound
+from rbee_ssh.inventory import Timeouts
+from rbee_ssh.models.get import Redirects
+from rbee_ssh.models.refs import UrlRef
+from rbee_ssh.models.remote import Remote, RemoteFile
+from rbee_ssh.models.store import url_place
+from rbee_ssh.story import Story
+
+ANSWER_SECONDS = 10.0
+
+_RANGE = re.compile(r"bytes 0-3/([0-9]{1,18})")
+_STRONG = re.compile(r'"([!#-\[\]-~]{1,200})"')  # a weak ETag is no ground to join two halves
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a server says: HTTP status (0: it does not answer), bytes, ETag without quotes, the first four."""
+
+    status: int
+    size: int | None = None
+    etag: str | None = None
+    head: bytes = b""
+
+
+async def resolve(ref: UrlRef, timeouts: Timeouts, story: Story) -> Remote:
+    """Ask the server about the file, and read its first four bytes.
+
+    Raises:
+        ModelNotFound: 404 or 410.
+        ModelForbidden: 401 or 403.
+        ModelInvalid: it does not begin as a GGUF file does.
+    """
+    told = await asyncio.to_thread(_ask, ref.url)
+    details = {"reference": ref.display, "status": told.status}
+    if told.status in (404, 410):
+        raise ModelNotFound(f"{ref.display}: the server has no such file ({told.status})", details=details)
+    if told.status in (401, 403):
+        raise ModelForbidden(
+            f"{ref.display}: the server refuses it ({told.status})",
+            hint="fetch it with the program that may, then: rbee models push ./FILE.gguf",
+            details=details,
+        )
+    if told.head and told.head != b"GGUF":
+        raise ModelInvalid(
+            f"{ref.display} is not a GGUF file",
+            hint="the URL has to lead to the file itself, not to a page about it",
+            details=details,
+        )
+    if told.size is None:
+        story.detail(f"{ref.display}: this machine learns nothing about it; the node may")
+    place = url_place(ref.url, ref.sha256, ref.name)
+    return Remote(ref, ref.display, told.etag, (RemoteFile(ref.display, place, told.size, ref.sha256),))
+
+
+def _ask(url: str) -> Told:
+    """Not a HEAD: a signed URL is signed for GET."""
+    request = urllib.request.Request(url, headers={"Range": "bytes=0-3"})  # noqa: S310 # https, see refs
+    try:
+        with urllib.request.build_opener(Redirects()).open(request, timeout=ANSWER_SECONDS) as answer:
+            ranged = _RANGE.fullmatch(answer.headers.get("Content-Range", ""))
+            length = answer.headers.get("Content-Length", "")
+            etag = _STRONG.fullmatch(answer.headers.get("ETag", ""))
+            size = ranged[1] if ranged else length if answer.status == 200 else ""
+            return Told(
+                answer.status,
+                int(size) if re.fullmatch("[0-9]{1,18}", size) else None,
+                etag[1] if etag else None,
+                answer.read(4),
+            )
+    except urllib.error.HTTPError as error:
+        return Told(error.code)
+    except (OSError, ValueError, http.client.HTTPException):
+        return Told(0)

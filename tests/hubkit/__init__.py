@@ -1,0 +1,5 @@
+"""A hub of one's own: what huggingface_hub asks for, and files behind it that fail to come on purpose."""
+
+from hubkit.server import Fault, Hub
+
+__all__ = ["Fault", "Hub"]

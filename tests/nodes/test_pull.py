@@ -1,0 +1,213 @@
+"""Models fetched by real nodes from a hub that fails on purpose, asked through the real huggingface_hub."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import random
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hubkit import Fault, Hub
+from nodes.serving import eventually
+
+from nodekit import Control, LabNode
+
+SIZE = 3 * 2**20 + 17
+BYTES = b"GGUF" + random.Random(7).randbytes(SIZE - 4)
+DIGEST = hashlib.sha256(BYTES).hexdigest()
+REF = "hf:org/tiny-GGUF:Q4_K_M"
+FILE = f".local/share/rbee/models/hf/org/tiny-GGUF/{DIGEST[:12]}/tiny-Q4_K_M.gguf"
+
+
+@contextlib.contextmanager
+def hub_for(node: LabNode, control: Control) -> Iterator[Hub]:
+    """A hub that the node reaches, named to the control machine; and an inventory with that node."""
+    timeouts = '[timeouts]\ndownload_stall = "1s"\ndownload_wait = "10ms"\n'
+    with Hub(node.address.rpartition(".")[0] + ".1") as hub:
+        hub.add(
+            "org/tiny-GGUF", {"README.md": b"hello", "tiny-Q4_K_M.gguf": BYTES, "tiny-Q8_0.gguf": b"GGUF8"}
+        )
+        control.env["HF_ENDPOINT"] = hub.endpoint
+        control.inventory(node, text=timeouts)
+        yield hub
+
+
+@pytest.fixture
+def hub(node: LabNode, control: Control) -> Iterator[Hub]:
+    with hub_for(node, control) as hub:
+        yield hub
+
+
+def stored(node: LabNode, path: str = FILE) -> Path:
+    return node.outside(path)
+
+
+def parts(node: LabNode) -> list[Path]:
+    return list(stored(node, ".local/share/rbee/models/.incoming").glob("*"))
+
+
+def test_a_model_is_fetched_once_and_checked(hub: Hub, node: LabNode, control: Control) -> None:
+    first = control.rbee("models", "pull", REF)
+    assert first.returncode == 0, first.stderr
+    assert stored(node).read_bytes() == BYTES
+    assert parts(node) == []
+    note = json.loads(stored(node, FILE + ".json").read_text())
+    assert (note["source"], note["sha256"], note["size"]) == (
+        "hf:org/tiny-GGUF/tiny-Q4_K_M.gguf",
+        DIGEST,
+        SIZE,
+    )
+    assert first.stdout == f"{node.name}: {node.home}/{FILE} (3.0 MiB)\n"
+    second = control.rbee("--json", "models", "pull", REF)
+    assert json.loads(second.stdout)["pulled"][0]["fetched"] is False
+    assert hub.bytes_sent == SIZE
+
+
+def test_the_parts_of_a_split_model_come_together(hub: Hub, node: LabNode, control: Control) -> None:
+    names = [f"Q4_K_M/big-Q4_K_M-0000{n}-of-00002.gguf" for n in (1, 2)]
+    hub.add("org/split", dict(zip(names, (BYTES[:70000], BYTES[:80000]), strict=True)))
+    answer = control.rbee("--json", "models", "pull", "hf:org/split")
+    (got,) = json.loads(answer.stdout)["pulled"]
+    assert (got["size"], Path(got["path"]).name) == (150000, "big-Q4_K_M-00001-of-00002.gguf")
+    directory = stored(node, got["path"].removeprefix(node.home + "/")).parent
+    assert sorted(path.name for path in directory.glob("*.gguf")) == [name[7:] for name in names]
+    # The first part, which says that all are there, came last.
+    assert [one.sent for one in hub.fetches] == [80000, 70000]
+
+
+@pytest.mark.parametrize("tool", ["curl", "wget", "python3"])
+def test_a_download_resumes_where_it_stopped(
+    make_node: Callable[..., LabNode], control: Control, tool: str
+) -> None:
+    without = {"curl": (), "wget": ("curl",), "python3": ("curl", "wget")}[tool]
+    path = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+    name = f"pull-{tool}"
+    node = make_node(name, user="tool", sshd_options={"SetEnv": f"PATH=/home/tool/not:{path}"})
+    for program in without:
+        node.write(f"not/{program}", "#!/bin/sh\nexit 127\n", mode=0o755)
+    with hub_for(node, control) as hub:
+        # 1 MiB, 500 KB, nothing, 300 KB and silence, then a link that is void, then the rest.
+        hub.faults += [Fault("cut", 2**20), Fault("reset", 500_000), Fault("500"), Fault("stall", 300_000)]
+        hub.faults += [Fault("expire", 200_000)]
+        answer = control.rbee("--verbose", "models", "pull", REF)
+    assert answer.returncode == 0, answer.stderr
+    assert stored(node).read_bytes() == BYTES
+    used = {"curl": "curl/", "wget": "Wget/", "python3": "Python-urllib/"}[tool]
+    assert {one.headers["user-agent"].startswith(used) for one in hub.fetches} == {True}
+    # What was on its way at a reset may be lost; nothing else came twice.
+    assert SIZE <= hub.bytes_sent <= SIZE + 500_000
+    assert [one.sent for one in hub.fetches if one.headers.get("range") == f"bytes={2**20}-"] == [500_000]
+    assert len([one for one in hub.asked if "resolve" in one.path]) == 2, "a new link, after the void one"
+
+
+def test_a_download_that_does_not_get_on_fails_and_the_next_one_goes_on(
+    hub: Hub, node: LabNode, control: Control
+) -> None:
+    hub.faults += [Fault("cut", 2 * 2**20), *[Fault("500")] * 6]
+    failed = control.rbee("--json", "models", "pull", REF)
+    error = json.loads(failed.stdout)["error"]
+    assert (failed.returncode, error["code"]) == (1, "DOWNLOAD_FAILED")
+    assert error["details"]["done_bytes"] == 2 * 2**20
+    assert "2.0 of 3.0 MiB" in error["message"] and "HTTP 500" in error["message"]
+    assert not stored(node).exists()
+    assert len(parts(node)) == 1
+    assert control.rbee("models", "pull", REF).returncode == 0
+    assert stored(node).read_bytes() == BYTES
+    assert hub.bytes_sent == SIZE
+
+
+def test_wrong_bytes_are_fetched_once_more_and_no_further(hub: Hub, node: LabNode, control: Control) -> None:
+    hub.faults += [Fault("wrong"), Fault("wrong")]
+    failed = control.rbee("--json", "models", "pull", REF)
+    error = json.loads(failed.stdout)["error"]
+    assert (failed.returncode, error["code"]) == (1, "CHECKSUM_MISMATCH")
+    assert error["details"]["expected"] == DIGEST != error["details"]["got"]
+    assert not stored(node).exists()
+    assert parts(node) == []
+    hub.faults += [Fault("wrong")]
+    assert control.rbee("models", "pull", REF).returncode == 0
+    assert stored(node).read_bytes() == BYTES
+
+
+def test_a_full_disk_is_freed_again(hub: Hub, node: LabNode, control: Control) -> None:
+    models = f"{node.home}/small"
+    node.exec_local(f"mkdir {models}")
+    node.exec_local(f"mount -t tmpfs -o size=66m,mode=777 tmpfs {models}", user="root")
+    control.inventory(node, every={"models_dir": models})
+    short = json.loads(control.rbee("--json", "models", "pull", REF).stdout)["error"]
+    assert (short["code"], short["details"]["need_bytes"]) == ("DISK_SHORT", SIZE)
+    assert hub.fetches == []
+    node.exec_local(f"mount -o remount,size=70m {models}", user="root")
+    hub.rate = 2**20
+    with control.rbee_popen("--json", "models", "pull", REF) as running:
+        eventually(lambda: hub.bytes_sent > 2**18, within=20, why="bytes come")
+        # As another program would.
+        node.exec_local(f"dd if=/dev/zero of={models}/other bs=1M", check=False)
+        out, _ = running.communicate(timeout=30)
+    error = json.loads(out)["error"]
+    assert (running.returncode, error["code"]) == (1, "DISK_FULL")
+    left = node.exec_local(f"rm {models}/other; find {models} -type f; df -Pk {models} | tail -1").stdout
+    assert left.split()[2] == "0", left
+
+
+def test_the_token_stays_here(hub: Hub, node: LabNode, control: Control) -> None:
+    token = "hf_SecretOfTheControlMachine"
+    hub.add("org/gated-GGUF", {"tiny-Q4_K_M.gguf": BYTES}, token=token, gated=True)
+    ref = "hf:org/gated-GGUF"
+    for env, said in (({}, 401), ({"HF_TOKEN": "hf_another"}, 403)):
+        refused = control.rbee("--json", "models", "pull", ref, env=env)
+        error = json.loads(refused.stdout)["error"]
+        assert (refused.returncode, error["code"], error["details"]["status"]) == (1, "MODEL_FORBIDDEN", said)
+        assert f"{hub.endpoint}/org/gated-GGUF" in error["hint"]
+        assert "hf_another" not in refused.stdout + refused.stderr
+    hub.rate = 2 * 2**20
+    login = control.home / ".cache/huggingface/token"  # as `hf auth login` leaves it
+    login.parent.mkdir(parents=True)
+    login.write_text(token)
+    with control.rbee_popen("--debug", "models", "pull", ref) as running:
+        eventually(lambda: hub.bytes_sent > 2**18, within=20, why="bytes come")
+        seen = "\n".join(" ".join(process.argv) for process in node.processes(everybody=True))
+        out, err = running.communicate(timeout=30)
+    assert running.returncode == 0, err
+    assert "curl" in seen
+    assert all(signature not in seen for signature in hub.links), "a signed link is a secret too"
+    left = node.exec_local("grep -rlF -e X-Amz -e hf_Secret . ; true").stdout
+    assert token not in seen + out + err + left
+    assert left == ""
+    remembered = [path for path in control.home.rglob("*") if path.is_file() and path != login]
+    assert not [path for path in remembered if token.encode() in path.read_bytes()]
+    assert [one for one in hub.asked if one.where == "hub" and one.headers.get("authorization")]
+    assert not [one for one in hub.fetches if "authorization" in one.headers]
+
+
+def test_four_at_once_fetch_once(hub: Hub, node: LabNode, control: Control) -> None:
+    hub.rate = 2 * 2**20
+    four = [control.rbee_popen("--json", "models", "pull", REF) for _ in range(4)]
+    answers = [running.communicate(timeout=60) for running in four]
+    assert [running.returncode for running in four] == [0] * 4, answers
+    assert len({json.loads(out)["pulled"][0]["path"] for out, _ in answers}) == 1
+    assert hub.bytes_sent == SIZE
+
+
+def test_ctrl_c_stops_a_fetch_and_a_lost_machine_does_not(hub: Hub, node: LabNode, control: Control) -> None:
+    hub.rate = 2**20
+    with control.rbee_popen("models", "pull", REF) as running:
+        eventually(lambda: hub.bytes_sent > 2**18, within=20, why="bytes come")
+        running.send_signal(signal.SIGINT)
+        _, err = running.communicate(timeout=20)
+    assert running.returncode == 130
+    assert "stopped" in err
+    assert not [p for p in node.processes() if "curl" in p.argv or "job.sh" in " ".join(p.argv)]
+    assert len(parts(node)) == 1
+    with control.rbee_popen("models", "pull", REF) as running:
+        eventually(lambda: len(hub.fetches) == 2, within=20, why="it goes on")
+        running.kill()
+    joined = control.rbee("models", "pull", "--detach", REF)
+    assert joined.stdout == f"{node.name}: fetching tiny-Q4_K_M.gguf in the background\n"
+    eventually(stored(node).exists, within=20, why="it needs nobody")
+    assert stored(node).read_bytes() == BYTES
+    assert len(hub.fetches) == 2
