@@ -100,6 +100,20 @@ async def fetch(
         raise
 
 
+async def find(connection: Connection, remote: Remote, models_dir: str, story: Story) -> Fetched | None:
+    """The model, if the node has it.
+
+    Raises:
+        DiskShort: it has not, and has no room for it.
+        ShellUnusable, NodeLocked, ConnectionLost: as `fetch`.
+    """
+
+    async def links() -> None: ...
+
+    watch = _Watch(connection, remote, models_dir, links, story)
+    return watch.found(await watch.ask("look"))
+
+
 class _Watch:
     """One model on its way to one node, seen from here."""
 
@@ -147,6 +161,12 @@ class _Watch:
                     self._story.say(f"joining the fetch of {remote.name} that runs on {connection.name}")
                     fresh = True
                 mode, links = "look", ()
+
+    def found(self, answer: _Answer) -> Fetched | None:
+        """Where it is, if it is there."""
+        problem, locked = answer.problem, answer.locked
+        fetch_failure.complain(self._connection.name, self._remote, problem, locked)
+        return self._placed(answer, fresh=False) if answer.state == "present" else None
 
     async def ask(self, mode: str, links: Sequence[str] = (), *, seconds: int = 0) -> _Answer:
         """One run of fetch.sh, which follows for a while."""

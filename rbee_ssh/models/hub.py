@@ -121,9 +121,11 @@ async def asked(ref: HubRef, ask: Callable[[HfApi], T], timeouts: Timeouts, stor
 
 def _quietly(ask: Callable[[HfApi], T]) -> T:
     """In a thread: the library takes a while to import, and its calls wait for the network."""
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, constants
     from huggingface_hub.utils import logging
 
+    # It would ask the hub for a list of programs, to tell the hub by which of them it is run.
+    constants.HF_HUB_DISABLE_TELEMETRY = True
     logging.set_verbosity(40)  # errors; a warning would repeat signed links
     return ask(HfApi(library_name="rbee-ssh"))
 

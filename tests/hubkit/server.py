@@ -8,10 +8,12 @@ import json
 import re
 import secrets
 import socket
+import ssl
 import struct
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -58,7 +60,7 @@ class Hub:
     faults: list[Fault] = field(default_factory=list)  # one for each answer of the CDN, then none
     asked: list[Asked] = field(default_factory=list)
     rate: int | None = None  # bytes a second of each answer
-    ranges: bool = True
+    tls: Path | None = None  # certificate and key, for the CDN
 
     def __post_init__(self) -> None:
         self.links: set[str] = set()
@@ -66,7 +68,8 @@ class Hub:
         self.lock = threading.Lock()
         self._servers = [self._serve(_HubHandler), self._serve(_CdnHandler)]
         self.endpoint, self.cdn = (
-            f"http://{self.address}:{server.server_address[1]}" for server, _ in self._servers
+            f"http{'s' * secure}://{self.address}:{server.server_address[1]}"
+            for (server, _), secure in zip(self._servers, (False, self.tls is not None), strict=True)
         )
 
     def _serve(self, handler: type[_Handler]) -> tuple[ThreadingHTTPServer, threading.Thread]:
@@ -76,6 +79,10 @@ class Hub:
             owner = hub
 
         server = ThreadingHTTPServer((self.address, 0), Bound)
+        if self.tls is not None and handler is _CdnHandler:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(self.tls)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         server.daemon_threads = True
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         thread.start()
@@ -106,6 +113,10 @@ class Hub:
     def content(self, sha256: str) -> bytes | None:
         every = (content for repo in self.repositories.values() for content in repo.files.values())
         return next((one for one in every if hashlib.sha256(one).hexdigest() == sha256), None)
+
+    def named(self, name: str) -> bytes | None:
+        every = (files for repo in self.repositories.values() for files in repo.files.items())
+        return next((content for path, content in every if path == name), None)
 
     @property
     def fetches(self) -> list[Asked]:
@@ -228,25 +239,29 @@ class _CdnHandler(_Handler):
     def answer(self) -> None:
         hub = self.owner
         parts = urlsplit(self.path)
-        content = hub.content(parts.path[1:])
-        signature = parse_qs(parts.query).get("X-Amz-Signature", [""])[0]
-        if signature not in hub.links or "authorization" in self.note.headers:
-            return self.reply(403)
+        if parts.path == "/plain/down.gguf":
+            return self.reply(302, {"Location": f"{hub.cdn}/plain/tiny.gguf".replace("https:", "http:")})
+        if parts.path.startswith("/plain/"):
+            content = hub.named(parts.path.rpartition("/")[2])
+        else:
+            content = hub.content(parts.path[1:])
+            signature = parse_qs(parts.query).get("X-Amz-Signature", [""])[0]
+            if signature not in hub.links or "authorization" in self.note.headers:
+                return self.reply(403)
         if content is None:
             return self.reply(404)
         with hub.lock:
             fault = hub.faults.pop(0) if hub.faults and self.command == "GET" else Fault("")
         if fault.what == "500":
             return self.reply(500)
-        begin = 0
-        if hub.ranges and (asked := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))):
-            begin = int(asked[1])
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        begin = int(asked[1]) if asked else 0
         if begin >= len(content):
             return self.reply(416, {"Content-Range": f"bytes */{len(content)}"})
-        rest = content[begin:]
-        self.send_response(206 if begin else 200)
-        if begin:
-            self.send_header("Content-Range", f"bytes {begin}-{len(content) - 1}/{len(content)}")
+        rest = content[begin : int(asked[2]) + 1 if asked and asked[2] else None]
+        self.send_response(206 if asked else 200)
+        if asked:
+            self.send_header("Content-Range", f"bytes {begin}-{begin + len(rest) - 1}/{len(content)}")
         self.send_header("Content-Length", str(len(rest)))
         self.send_header("Accept-Ranges", "bytes")
         self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')

@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hubkit import Fault, Hub
-from nodes.serving import eventually
+from hubkit import Fault, Hub, make_certificate
+from nodes.serving import GREEDY, PROMPT, equip, events, eventually, text_of
 
 from nodekit import Control, LabNode
+from nodekit.engines import Engines
 
 SIZE = 3 * 2**20 + 17
 BYTES = b"GGUF" + random.Random(7).randbytes(SIZE - 4)
@@ -211,3 +212,52 @@ def test_ctrl_c_stops_a_fetch_and_a_lost_machine_does_not(hub: Hub, node: LabNod
     eventually(stored(node).exists, within=20, why="it needs nobody")
     assert stored(node).read_bytes() == BYTES
     assert len(hub.fetches) == 2
+
+
+def test_infer_fetches_what_is_missing_and_needs_no_hub_afterwards(
+    node: LabNode, control: Control, engines: Engines
+) -> None:
+    with hub_for(node, control) as hub:
+        hub.add("org/smol-GGUF", {"smol.Q4_1.gguf": engines.model.read_bytes()})
+        equip(control, engines, node)
+        words = ("infer", "--model", "hf:org/smol-GGUF", *GREEDY, "--max-tokens", "4", PROMPT)
+        first = control.rbee("--json", *words)
+        assert first.returncode == 0, first.stdout + first.stderr
+        assert events(first)[0]["model"] == "hf:org/smol-GGUF"
+        asked = len(hub.asked)
+        warm = control.rbee("--json", *words)
+        assert (events(warm)[0]["reused"], text_of(warm)) == (True, text_of(first))
+        assert len(hub.asked) == asked, "the hub is not asked for what is there"
+    assert control.rbee("workers", "stop", "--all").returncode == 0
+    full = control.rbee("--json", *words)
+    assert (events(full)[0]["reused"], text_of(full)) == (False, text_of(first))
+
+
+def test_a_url_is_fetched_over_tls(
+    node: LabNode, control: Control, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    certificate = tmp_path_factory.mktemp("tls") / "both.pem"
+    address = node.address.rpartition(".")[0] + ".1"
+    make_certificate(certificate, address)
+    node.write("ca.pem", certificate.read_text())
+    node.write(".curlrc", f'cacert = "{node.home}/ca.pem"\n')
+    control.env["SSL_CERT_FILE"] = str(certificate)
+    control.inventory(node, text="[timeouts]\ndownload_tries = 2\n")
+    with Hub(address, tls=certificate) as hub:
+        hub.add("org/any", {"tiny.gguf": BYTES, "page.gguf": b"<html>"})
+        url = f"{hub.cdn}/plain/tiny.gguf"
+        for reference in (url, f"{url}#sha256={DIGEST}", url):
+            answer = control.rbee("--json", "models", "pull", reference)
+            assert answer.returncode == 0, answer.stdout
+            (got,) = json.loads(answer.stdout)["pulled"]
+            note = json.loads(node.outside(got["path"][len(node.home) + 1 :] + ".json").read_text())
+            assert (note["sha256"], note["source"]) == (DIGEST, url)
+        # Where no SHA-256 was told, what came has one: the same bytes under it are another name for them.
+        assert [one.sent for one in hub.fetches if one.sent > 4] == [SIZE, SIZE]
+        for wrong, code in (
+            (f"{hub.cdn}/plain/page.gguf", "MODEL_INVALID"),
+            (f"{hub.cdn}/plain/none.gguf", "MODEL_NOT_FOUND"),
+            (f"{hub.cdn}/plain/down.gguf", "DOWNLOAD_FAILED"),
+        ):
+            failed = control.rbee("--json", "models", "pull", wrong)
+            assert json.loads(failed.stdout)["error"]["code"] == code
