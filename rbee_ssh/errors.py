@@ -13,7 +13,7 @@ RbeeError
 ├── EngineFault                   exit 1: the llama.cpp server on the node
 │   └── EngineMissing · EngineBroken · BackendUnavailable · SetupFailed
 ├── ModelFault                    exit 1: the model file
-│   ├── ModelNotFound · ModelForbidden · ModelAmbiguous · ModelInvalid
+│   ├── ModelNotFound · ModelForbidden · ModelAmbiguous · ModelInvalid · ModelInUse
 │   └── RamShort · DiskShort · DiskFull · DownloadFailed · ChecksumMismatch
 ├── WorkerFault                   exit 1: a running engine
 │   ├── WorkerStartFailed · WorkerStartTimeout
@@ -214,6 +214,12 @@ class ModelAmbiguous(ModelFault):
 
 class ModelInvalid(ModelFault):
     code = "MODEL_INVALID"
+
+
+class ModelInUse(ModelFault):
+    """A worker has the file that was to be removed."""
+
+    code = "MODEL_IN_USE"
 
 
 class RamShort(ModelFault):

@@ -9,6 +9,11 @@ from rbee_ssh.cli.options import LazyGroup
 # Imported when one is called or the help lists them: name → "module:attribute".
 COMMANDS: dict[str, str] = {
     "pull": "rbee_ssh.cli.models_pull:pull",
+    "push": "rbee_ssh.cli.models_push:push",
+    "list": "rbee_ssh.cli.models_list:list_",
+    "verify": "rbee_ssh.cli.models_verify:verify",
+    "rm": "rbee_ssh.cli.models_rm:rm",
+    "prune": "rbee_ssh.cli.models_rm:prune",
 }
 
 

@@ -1,132 +1,60 @@
-"""A local model file goes to a node: once, whole, and under a name that says what it holds."""
+"""A local model file goes to a node: once, whole, and continued where an earlier try stopped."""
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
-import json
-import os
-import re
-import threading
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
 
-from rbee_ssh.errors import (
-    ChecksumMismatch,
-    DiskFull,
-    DiskShort,
-    ModelInvalid,
-    ModelNotFound,
-    ShellUnusable,
-)
+from rbee_ssh.errors import ChecksumMismatch, ConnectionLost, ModelNotFound
+from rbee_ssh.models import outgoing, receiver, store
+from rbee_ssh.models.outgoing import Outgoing, Stamp
+from rbee_ssh.models.receiver import Compare, Incoming, Placed, Receiver, Short
+from rbee_ssh.models.store import Note
+from rbee_ssh.models.tally import Tally
 from rbee_ssh.registry import Registry
-from rbee_ssh.ssh import script
 from rbee_ssh.ssh.connection import Connection
-from rbee_ssh.ssh.quote import quote
 from rbee_ssh.story import Story
 
-RECEIVE = Path(__file__).with_name("receive.sh")
-CHUNK = 256 * 1024
-MIB = 2**20
-_SHA256 = re.compile("[0-9a-f]{64}")
+# Larger pieces wake the event loop less often; asyncssh cuts them into SSH's 32 KiB itself.
+CHUNK = 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A local file, known by content. `size` in bytes."""
+    """A local file, known by content. `stamp`: path, size in bytes, mtime in ns."""
 
-    path: str
-    size: int
+    stamp: Stamp
     sha256: str
+
+    @property
+    def size(self) -> int:
+        return self.stamp[1]
 
     def stored_as(self, models_dir: str) -> str:
         """Its path in a node's store: readable, and two files of one name do not meet."""
-        return str(PurePosixPath(models_dir) / "local" / self.sha256[:12] / PurePosixPath(self.path).name)
+        return store.in_store(models_dir, store.local_place(self.sha256, self.stamp[0]))
 
 
-async def identify(stamp: tuple[str, int, int], registry: Registry, story: Story) -> Source:
-    """The SHA-256 of a local file; remembered as long as size and mtime stay the same.
-
-    Args:
-        stamp: path, size in bytes, mtime in ns.
-
-    Raises:
-        ModelInvalid: not a GGUF file, or one that is still being written.
-        ModelNotFound: it cannot be read.
-    """
-    path, size, mtime = stamp
-    known = registry.facts(f"sha256:{path}")
-    if known and known.get("size") == size and known.get("mtime") == mtime:
-        remembered = known.get("sha256")
-        if isinstance(remembered, str) and _SHA256.fullmatch(remembered):
-            return Source(path, size, remembered)
-    try:
-        digest = await _hashed(path, story)
-        after = os.stat(path)
-    except OSError as error:
-        raise ModelNotFound(f"{path}: {error.strerror}", details={"path": path}) from error
-    if (after.st_size, after.st_mtime_ns) != (size, mtime):
-        raise _changing(path)
-    registry.put_facts(f"sha256:{path}", {"size": size, "mtime": mtime, "sha256": digest})
-    return Source(path, size, digest)
-
-
-async def _hashed(path: str, story: Story) -> str:
-    # A thread cannot be cancelled, and the program's end waits for it: it looks whether it is still wanted.
-    unwanted = threading.Event()
-    try:
-        return await asyncio.to_thread(_sha256, path, story, unwanted)
-    finally:
-        unwanted.set()
-
-
-def _sha256(path: str, story: Story, unwanted: threading.Event) -> str:
-    digest = hashlib.sha256()
-    total = Path(path).stat().st_size
-    done = 0
-    with open(path, "rb", buffering=0) as file:
-        head = file.read(4)
-        if head != b"GGUF":
-            raise ModelInvalid(
-                f"{path} is not a GGUF file",
-                hint="llama.cpp serves models in the GGUF format only",
-                details={"path": path},
-            )
-        digest.update(head)
-        done = len(head)
-        while not unwanted.is_set() and (data := file.read(4 * MIB)):
-            digest.update(data)
-            done += len(data)
-            story.progress("checksum", done, total)
-    return digest.hexdigest()
-
-
-def _changing(path: str) -> ModelInvalid:
-    return ModelInvalid(
-        f"{path} changes while it is read: is it still being written?",
-        hint=f"ls -l {quote(path)}   # and again when it is whole",
-        details={"path": path},
-    )
+async def identify(stamp: Stamp, registry: Registry, story: Story) -> Source:
+    """A local file with its SHA-256. Raises as `outgoing.identify`."""
+    return Source(stamp, await outgoing.identify(stamp, registry, story))
 
 
 async def deliver(
     connection: Connection,
-    source: Source,
-    target: str,
+    file: Outgoing,
+    models_dir: str,
     story: Story,
     *,
-    free_bytes: int | None,
-) -> tuple[str, int, int]:
-    """Send the file and verify it there. The file is `.part` until its SHA-256 holds.
+    first: str | None = None,
+    tally: Tally | None = None,
+) -> Placed:
+    """Send the file and prove it there. What is cut goes on where it stopped, the next time.
 
     Args:
-        target: path on the node, absolute or with a leading ~/.
-        free_bytes: free on the node's disk there, None when unknown.
-
-    Returns:
-        Absolute path on the node, size in bytes, mtime in Unix seconds.
+        models_dir: of the node, absolute or with a leading ~/.
+        first: the SHA-256 of a split model's first part, in whose directory all parts lie.
+        tally: where to count bytes, when several transfers share a progress line.
 
     Raises:
         DiskShort, DiskFull: it does not fit, or stopped fitting; the partial file is removed.
@@ -135,87 +63,95 @@ async def deliver(
         ShellUnusable: the models directory cannot be written.
         ConnectionLost: on the way.
     """
-    if free_bytes is not None and free_bytes < source.size + 64 * MIB:
-        raise DiskShort(
-            f"node {connection.name!r} has {free_bytes // MIB} MiB free for models and "
-            f"{PurePosixPath(source.path).name} needs {source.size // MIB} MiB",
-            hint=f"free some space on {connection.name}, or set models_dir in the inventory",
-            details={"need_bytes": source.size, "free_bytes": free_bytes},
-        )
-    note = json.dumps(
-        {
-            "source": source.path,
-            "sha256": source.sha256,
-            "size": source.size,
-            "created": int(time.time()),
-        }
-    )
+    tally = tally or Tally(story, f"sending {file.name}", file.size)
+    theirs = ""
     for attempt in (1, 2):
-        story.say(
-            f"sending {PurePosixPath(source.path).name} ({source.size // MIB} MiB) to {connection.name}"
-        )
         try:
-            answer = await _send(connection, source, target, note, story)
-        except OSError as error:
-            raise ModelNotFound(f"{source.path}: {error.strerror}", details={"path": source.path}) from error
-        placed = _placed(answer, source)
-        if placed is not None:
-            if not answer.get("sha256"):
+            found = await _arrived(connection, file, models_dir, story, tally, anew=attempt == 2)
+        except Compare:
+            await file.sum(story)
+            found = await _arrived(connection, file, models_dir, story, tally, anew=attempt == 2)
+        if isinstance(found, Placed):
+            tally.count(connection.name, file.name, file.size)
+            return found
+        theirs = found
+        ours = await file.sum(story)
+        if theirs in (ours, ""):
+            if not theirs:
                 story.warn(f"{connection.name} has no SHA-256 program: only the size was compared")
-            return placed
-        if answer.get("problem") == "directory":
-            raise ShellUnusable(
-                f"node {connection.name!r}: {target} cannot be written",
-                hint=f"set models_dir for {connection.name} in the inventory to a directory of that login's",
-                details={"node": connection.name, "path": target},
-            )
-        if answer.get("problem") == "full":
-            raise DiskFull(
-                f"node {connection.name!r}: the disk filled while {target} was written; it was removed",
-                hint=f"free some space on {connection.name}, or set models_dir in the inventory",
-                details={"node": connection.name, "path": target},
-            )
+            placed = await _place(connection, file, models_dir, first or ours, ours, verified=bool(theirs))
+            if placed is not None:
+                return placed
+        else:
+            await receiver.forget(connection, _incoming(file, models_dir))
         if attempt == 1:
-            story.warn(f"what arrived on {connection.name} differs from {source.path}; sending it once more")
+            story.warn(f"what arrived on {connection.name} differs from {file.path}; sending it once more")
     raise ChecksumMismatch(
-        f"node {connection.name!r}: {target} differs from {source.path} after two tries",
-        details={"expected": source.sha256, "got": answer.get("sha256")},
+        f"node {connection.name!r}: what arrived differs from {file.path} after two tries",
+        details={"expected": file.sha256, "got": theirs},
     )
 
 
-def _placed(answer: Mapping[str, str], source: Source) -> tuple[str, int, int] | None:
-    """Path, size and mtime of the file as the node has it, None when it has not; it may say anything."""
-    path, size, mtime = (answer.get(key, "") for key in ("path", "size", "mtime"))
-    if not path or answer.get("sha256") not in (source.sha256, ""):
-        return None
-    if size != str(source.size) or not (mtime.isascii() and mtime.isdigit() and len(mtime) < 19):
-        return None
-    return path, source.size, int(mtime)
+def _incoming(file: Outgoing, models_dir: str) -> Incoming:
+    return Incoming(models_dir, file.key, file.size, file.name, file.sha256)
 
 
-async def _send(
-    connection: Connection, source: Source, target: str, note: str, story: Story
-) -> dict[str, str]:
-    name = PurePosixPath(source.path).name
-    args = [target, str(source.size), note, source.sha256]
-    async with script.running(connection, script_text(), args, payload=True) as running:
-        # Local reads of 256 KiB, between writes that wait for the network: nothing else runs meanwhile.
-        with open(source.path, "rb", buffering=0) as file:  # noqa: ASYNC230
-            done = 0
-            while data := file.read(min(CHUNK, source.size - done)):
-                if not await running.send(data):
-                    break  # it ended early, and says why
-                done += len(data)
-                story.progress(f"sending {name}", done, source.size)
+async def _arrived(
+    connection: Connection, file: Outgoing, models_dir: str, story: Story, tally: Tally, *, anew: bool
+) -> Placed | str:
+    """Bring the bytes there. Where the file is already, or the SHA-256 of what arrived."""
+    incoming = _incoming(file, models_dir)
+    try:
+        async with receiver.receiving(connection, incoming, story, anew=anew) as ready:
+            if isinstance(ready, Placed):
+                story.say(f"{file.name} is on {connection.name} already: {ready.path}")
+                return ready
+            file.begin()
+            mib = f"{file.size // receiver.MIB} MiB"
+            if ready.have:
+                told = f"{ready.have // receiver.MIB} of {mib} are there"
+                story.say(f"sending {file.name} to {connection.name}: {told}")
             else:
-                if done < source.size:
-                    raise _changing(source.path)
-        running.end_payload()
-        answer = dict([line.partition("\t")[::2] async for line in running.lines()])
-        await running.finish()
-    return answer
+                story.say(f"sending {file.name} ({mib}) to {connection.name}")
+            await _pour(ready, file, tally)
+            return await ready.end()
+    except OSError as error:
+        raise ModelNotFound(f"{file.path}: {error.strerror}", details={"path": file.path}) from error
+    except Short as error:
+        raise ConnectionLost(
+            f"node {connection.name!r} stopped taking {file.name} before its end",
+            hint="run the command again: it goes on where it stopped",
+            details={"node": connection.name},
+        ) from error
 
 
-def script_text() -> str:
-    """receive.sh as it is sent."""
-    return RECEIVE.read_text(encoding="utf-8")
+async def _pour(ready: Receiver, file: Outgoing, tally: Tally) -> None:
+    """The file's bytes from `ready.have` on."""
+    done = ready.have
+    tally.count(ready.name, file.name, done)
+    # Local reads of 1 MiB, between writes that wait for the network: nothing else needs the loop meanwhile.
+    with open(file.path, "rb", buffering=0) as source:  # noqa: ASYNC230
+        source.seek(done)
+        while done < file.size and (data := source.read(min(CHUNK, file.size - done))):
+            if not await ready.send(data):
+                return  # it ended early, and says why
+            done += len(data)
+            tally.count(ready.name, file.name, done)
+    if done < file.size or not file.unchanged():
+        raise file.changing()
+
+
+async def _place(
+    connection: Connection, file: Outgoing, models_dir: str, first: str, sha256: str, *, verified: bool
+) -> Placed | None:
+    now = int(time.time())
+    note = Note(
+        source=file.path,
+        sha256=sha256,
+        size=file.size,
+        fetched=now,
+        last_used=now,
+        verified=now if verified else None,
+    )
+    where = store.local_place(first, file.name)
+    return await receiver.place(connection, _incoming(file, models_dir), where, note, sha256)

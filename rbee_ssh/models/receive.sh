@@ -1,41 +1,114 @@
-# Take a file of $2 bytes from stdin to $1 ("~/" is the home); if its SHA-256 is $4, put it in place with the
-# note $3 beside it. Two that send the same file at once: the first one's stays, since a worker may have it.
-umask 022
-case $1 in "~/"*) TO=$HOME/${1#"~/"} ;; *) TO=$1 ;; esac
-PART=$TO.part.$$
-trap 'rm -f "$PART"' EXIT
-trap 'exit 1' HUP INT TERM PIPE
-{ mkdir -p "${TO%/*}" && printf '' >"$PART"; } 2>/dev/null || {
-    printf 'problem\tdirectory\n'
-    exit 73
-}
-# What a reboot left of an earlier transfer. One that is under way does not stand still for an hour.
-for OLD in "$TO".part.*; do
-    [ -z "$(find "$OLD" -prune -mmin +60 2>/dev/null)" ] || rm -f "$OLD"
-done
-cat >"$PART" 2>/dev/null || {
-    rm -f "$PART"
-    printf 'problem\tfull\n'
-    exit 74
-}
-[ "$(wc -c <"$PART")" -eq "$2" ] || {
-    printf 'problem\tshort\n'
-    exit 74
-}
-for TOOL in sha256sum 'shasum -a 256' 'openssl dgst -sha256 -r' 'busybox sha256sum'; do
-    command -v "${TOOL%% *}" >/dev/null 2>&1 || continue
-    SUM=$($TOOL <"$PART" 2>/dev/null) && break
-done
-SUM=${SUM%% *}
-if [ -n "$SUM" ] && [ "$SUM" != "$4" ]; then
-    printf 'sha256\t%s\n' "$SUM"
-    exit 65
-fi
-if [ ! -f "$TO" ] || [ "$(wc -c <"$TO")" -ne "$2" ] || ! grep -q -F -e "$4" "$TO.json" 2>/dev/null; then
-    { printf '%s\n' "$3" >"$TO.json" && mv -f "$PART" "$TO"; } 2>/dev/null || {
+# Take a file from stdin into $IN, from where an earlier transfer of it stopped, and print its SHA-256.
+# $1 the store, $2 the transfer's key, $3 the file's size, $4 its SHA-256 or '' when that is not known yet,
+# $5 'take' to end another command's transfer of it, 'anew' to begin at its first byte.
+
+# Under the lock. The part is ours, or status 75: somebody who lives is at it.
+rbee_claim() {
+    rbee_get "$PART.owner"
+    if [ -n "$GOT" ] && rbee_holder_lives "$GOT"; then
+        [ "$1" = take ] || {
+            rbee_size "$PART"
+            printf 'busy\t%s\n' "$BYTES"
+            return 75
+        }
+        OTHER=${GOT% *}
+        kill -TERM "${OTHER%% *}" 2>/dev/null
+        for N in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+            rbee_alive "$OTHER" || break
+            rbee_nap
+        done
+        ! rbee_alive "$OTHER" || return 75
+    fi
+    { printf '%s\n' "$RBEE_ME" >"$PART.owner"; } 2>/dev/null || {
         printf 'problem\tdirectory\n'
-        exit 73
+        return 73
     }
-fi
-STAT=$(stat -c '%s %Y' "$TO" 2>/dev/null || stat -f '%z %m' "$TO")
-printf 'path\t%s\nsize\t%s\nmtime\t%s\nsha256\t%s\n' "$TO" "${STAT% *}" "${STAT#* }" "$SUM"
+}
+
+rbee_ours() {
+    rbee_get "$PART.owner"
+    [ "$GOT" = "$RBEE_ME" ]
+}
+
+# The bytes of the part as they come in, up to its full size. It is summed while the network is waited for,
+# and without a pipe of tee's small pieces between the network and the disk.
+rbee_follow() {
+    AT=0
+    while [ "$AT" -lt "$SIZE" ] && rbee_ours; do
+        rbee_size "$PART"
+        [ "$BYTES" -ge "$SIZE" ] || BYTES=$((BYTES / 1048576 * 1048576))
+        if [ "$BYTES" -gt "$AT" ]; then
+            dd if="$PART" bs=1048576 skip=$((AT / 1048576)) count=$(((BYTES - AT + 1048575) / 1048576)) 2>/dev/null ||
+                return 0
+            AT=$BYTES
+        else
+            sleep 0.1 2>/dev/null || sleep 1
+        fi
+    done
+}
+
+rbee_receive() {
+    rbee_store "$1"
+    SIZE=$3
+    PART=$IN/$2.part
+    WANTED=$4
+    [ -n "$WANTED" ] || WANTED="\"size\": *$SIZE[,}]"
+    rbee_find_note "$WANTED" "$SIZE"
+    if [ -n "$NOTE" ] && [ -n "$4" ]; then
+        rbee_stored "${NOTE%.json}"
+        return
+    elif [ -n "$NOTE" ]; then
+        printf 'compare\t1\n'
+        return
+    fi
+    mkdir -p "$IN" 2>/dev/null || {
+        printf 'problem\tdirectory\n'
+        return 73
+    }
+    rbee_expire
+    rbee_lock $$ || return
+    rbee_claim "$5"
+    CODE=$?
+    rbee_unlock
+    [ "$CODE" -eq 0 ] || return "$CODE"
+    CAT=
+    trap 'rbee_let_go' EXIT
+    trap 'exit 1' HUP INT TERM PIPE
+    [ "$5" != anew ] || rm -f "$PART"
+    rbee_size "$PART"
+    [ "$BYTES" -le "$SIZE" ] || {
+        rm -f "$PART"
+        BYTES=0
+    }
+    printf 'have\t%s\nfree\t%s\n' "$BYTES" "$(df -Pk "$IN" 2>/dev/null | awk 'NR == 2 { print $4 }')"
+    rbee_sha256_tool
+    [ -z "$SHA256" ] || { rbee_follow | $SHA256 >"$PART.sum"; } 2>/dev/null &
+    HASH=$!
+    # In the background, so that a signal is heard while it waits; where stdin would be /dev/null.
+    exec 3<&0
+    cat <&3 >>"$PART" 2>/dev/null &
+    CAT=$!
+    wait "$CAT" || {
+        rm -f "$PART"
+        printf 'problem\tfull\n'
+        return 74
+    }
+    CAT=
+    rbee_size "$PART"
+    [ "$BYTES" -eq "$SIZE" ] || {
+        [ "$BYTES" -gt 0 ] || rm -f "$PART"
+        printf 'problem\tshort\n'
+        return 74
+    }
+    wait "$HASH"
+    rbee_get "$PART.sum"
+    printf 'received\t%s\nsha256\t%s\n' "$SIZE" "${GOT%% *}"
+}
+
+rbee_let_go() {
+    [ -z "$CAT" ] || kill "$CAT" 2>/dev/null
+    rm -f "$PART.sum"
+    ! rbee_ours || rm -f "$PART.owner"
+}
+
+rbee_init && rbee_receive "$@"

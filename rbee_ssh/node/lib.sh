@@ -75,6 +75,17 @@ rbee_get() {
     return 0
 }
 
+# rbee_note FILE KEY NUMBER: change a number in a note of the model store (models/store.py), or add it. JSON that
+# is no such note is left alone.
+rbee_note() {
+    [ -f "$1" ] && grep -q '"last_used":' "$1" 2>/dev/null || return 0
+    (
+        umask 022
+        sed -e "s/\"$2\": *[0-9]*/\"$2\":$3/" -e t -e "s/} *\$/,\"$2\":$3}/" "$1" >"$1.tmp" &&
+            mv -f "$1.tmp" "$1" || rm -f "$1.tmp"
+    ) 2>/dev/null
+}
+
 # rbee_started PID: STARTED is what tells this process from a later one with its pid; empty when it is gone
 # (a zombie is gone). proc(5): field 22 of stat, counted behind the command's closing bracket; the command may
 # hold anything, newlines too. ps tells local time, and machines travel.

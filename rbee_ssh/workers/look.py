@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rbee_ssh.errors import NodeLocked, ShellUnusable
+from rbee_ssh.node import refusals
 from rbee_ssh.registry import WorkerEntry
 from rbee_ssh.ssh import script
 from rbee_ssh.ssh.connection import Connection
@@ -31,17 +31,9 @@ def complain(connection: Connection, seen: Look) -> None:
         NodeLocked: another command holds the node's lock, for more than 10 s.
     """
     if seen.problem:
-        raise ShellUnusable(
-            f"node {connection.name!r}: {seen.problem}",
-            hint="its home directory (or XDG_STATE_HOME) must be writable",
-            details={"node": connection.name},
-        )
+        raise refusals.unwritable(connection.name, seen.problem)
     if seen.locked_by:
-        raise NodeLocked(
-            f"node {connection.name!r}: the lock of its workers is held by process {seen.locked_by}",
-            hint="wait for that command to end, or end that process on the node",
-            details={"node": connection.name, "holder": seen.locked_by},
-        )
+        raise refusals.locked(connection.name, seen.locked_by)
 
 
 def remember(fleet: Fleet, node: str, seen: Look) -> None:

@@ -12,6 +12,7 @@ from rbee_ssh import engines
 from rbee_ssh.engines.base import LaunchSettings
 from rbee_ssh.errors import ForwardingRefused, ModelNotFound, WorkerStartFailed, WorkerStartTimeout
 from rbee_ssh.models import deliver
+from rbee_ssh.models.outgoing import Outgoing
 from rbee_ssh.node.scripts import LIB, LOOK, SUPERVISE, compose, source
 from rbee_ssh.ssh import script
 from rbee_ssh.ssh.connection import Connection
@@ -81,16 +82,9 @@ async def _acquire(fleet: Fleet, request: WorkerRequest) -> Acquired | None:
     elif model is None:
         if chosen.source is None:
             raise ModelNotFound(f"{chosen.wish.shown} is not on {chosen.wish.node.name}")
-        target = chosen.source.stored_as(chosen.wish.node.models_dir)
-        model = ModelOnNode(
-            *await deliver.deliver(
-                chosen.connection,
-                chosen.source,
-                target,
-                fleet.story,
-                free_bytes=chosen.facts.disk_free_bytes,
-            )
-        )
+        file = Outgoing(chosen.source.stamp, fleet.registry, chosen.source.sha256)
+        placed = await deliver.deliver(chosen.connection, file, chosen.wish.node.models_dir, fleet.story)
+        model = ModelOnNode(placed.path, placed.size, placed.mtime)
     return await _find_or_start(fleet, chosen, model)
 
 
@@ -183,6 +177,7 @@ async def _find_or_start(fleet: Fleet, prepared: Prepared, model: ModelOnNode) -
             "" if engine.binds_before_load else "1",
             source(LIB) + source(SUPERVISE),
             str(int(patience)),
+            model.path,
             *("owner", owner + "\n"),
             *(word for file in launch.files for word in file),
         ],

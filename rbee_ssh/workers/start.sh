@@ -1,7 +1,7 @@
 # Find a worker with this match or start one: look, decide and spawn under the lock, in milliseconds.
 # $1 id, $2 match, $3 spec (JSON, one line), $4 run.sh, $5 lease (s), $6 ready pattern, $7 port pattern or '',
 # $8 socket or '', $9 '1' when the engine binds only after the load, ${10} supervise.sh,
-# ${11} seconds to wait for the socket; then name and text of each file of the engine.
+# ${11} seconds to wait for the socket, ${12} the model file; then name and text of each file of the engine.
 
 rbee_spawn() {
     rbee_detach "$1/supervise.sh" "$1"
@@ -31,7 +31,7 @@ rbee_new() {
         rbee_mark "$DIR/log" &&
         rbee_line "$DIR/key" "$KEY" || return 1
     MATCH=$2
-    shift 11
+    shift 12
     while [ $# -ge 2 ]; do
         rbee_write "$DIR/$1" "$2" || return 1
         shift 2
@@ -75,6 +75,7 @@ rbee_find_or_start() {
         }
         NEW=1
     fi
+    rbee_note "${12}.json" last_used "$(date +%s)"
     rbee_unlock
     printf 'new\t%s\n' "$NEW"
     rbee_show "$DIR"

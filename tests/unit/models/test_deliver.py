@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import os
 import time
 from pathlib import Path
@@ -21,14 +20,15 @@ from rbee_ssh.errors import (
     ShellUnusable,
 )
 from rbee_ssh.inventory import Node, Timeouts
-from rbee_ssh.models import deliver
-from rbee_ssh.models.deliver import Source
+from rbee_ssh.models import deliver, receiver
+from rbee_ssh.models.outgoing import Outgoing
+from rbee_ssh.models.receiver import Placed
+from rbee_ssh.models.store import read_note
 from rbee_ssh.registry import Registry
 from rbee_ssh.ssh.connection import Connection
 from rbee_ssh.ssh.wire import Wire
 from rbee_ssh.story import Silent
 
-Placed = tuple[str, int, int]
 CONTENT = b"GGUF" + bytes(range(256)) * 3000
 
 
@@ -56,97 +56,176 @@ def model(tmp_path: Path) -> Path:
     return path
 
 
-def source_of(path: Path) -> Source:
-    return Source(str(path), path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest())
+def sha256_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-async def send(
-    connection: Connection, source: Source, store: Path | str, story: Told
-) -> tuple[str, int, int]:
-    target = source.stored_as(str(store))
-    return await deliver.deliver(connection, source, target, story, free_bytes=None)
+def outgoing(path: Path, registry: Path, sha256: str | None = None) -> Outgoing:
+    status = path.stat()
+    stamp = (str(path), status.st_size, status.st_mtime_ns)
+    return Outgoing(stamp, Registry(registry / "registry.json", story=Silent()), sha256)
 
 
-def sent(source: Source, store: Path, story: Told) -> Placed:
+async def send(connection: Connection, file: Outgoing, store: Path | str, story: Told) -> Placed:
+    try:
+        return await deliver.deliver(connection, file, str(store), story)
+    finally:
+        await file.close()
+
+
+def sent(file: Outgoing, store: Path, story: Told) -> Placed:
     """To the node that this machine is."""
 
     async def work() -> Placed:
         connection = await Wire({}, Timeouts()).connect(Node("localhost", "localhost"))
         try:
-            return await send(connection, source, store, story)
+            return await send(connection, file, store, story)
         finally:
             await connection.close()
 
     return asyncio.run(work())
 
 
+@pytest.fixture(autouse=True)
+def a_home_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lock of the node that this machine is."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
 def test_what_arrives_is_the_file_under_a_name_that_says_so(model: Path, tmp_path: Path) -> None:
-    source, store, story = source_of(model), tmp_path / "a store", Told()
-    path, size, mtime = sent(source, store, story)
-    assert Path(path) == store / "local" / source.sha256[:12] / model.name
-    assert Path(path).read_bytes() == CONTENT
-    assert (size, mtime) == (len(CONTENT), int(Path(path).stat().st_mtime))
-    note = json.loads(Path(path + ".json").read_text())
-    assert (note["source"], note["sha256"], note["size"]) == (str(model), source.sha256, len(CONTENT))
-    assert sorted(p.name for p in Path(path).parent.iterdir()) == [model.name, model.name + ".json"]
+    sha256, store, story = sha256_of(model), tmp_path / "a store", Told()
+    placed = sent(outgoing(model, tmp_path), store, story)
+    path = Path(placed.path)
+    assert path == store / "local" / sha256[:12] / model.name
+    assert path.read_bytes() == CONTENT
+    assert (placed.size, placed.mtime) == (len(CONTENT), int(path.stat().st_mtime))
+    note = read_note(Path(f"{path}.json").read_text())
+    assert (note.source, note.sha256, note.size) == (str(model), sha256, len(CONTENT))
+    assert note.verified == note.fetched == note.last_used
+    assert sorted(p.name for p in path.parent.iterdir()) == [model.name, model.name + ".json"]
+    assert list((store / ".incoming").iterdir()) == []
     assert story.drawn[-1] == len(CONTENT)
     assert story.drawn == sorted(story.drawn)
 
 
-def test_a_second_sender_leaves_the_first_ones_file_alone(model: Path, tmp_path: Path) -> None:
-    source = source_of(model)
-    path, _, _ = sent(source, tmp_path / "store", Told())
-    os.utime(path, (1000, 1000))
-    before = Path(path).stat().st_ino
-    assert sent(source, tmp_path / "store", Told()) == (path, len(CONTENT), 1000)
-    assert Path(path).stat().st_ino == before, "a worker that has it open, or knows its mtime, keeps it"
+@pytest.mark.parametrize("known", [True, False])
+def test_what_the_node_has_is_not_sent_again(model: Path, tmp_path: Path, known: bool) -> None:
+    """Under whatever name; also when the file's sum is not known beforehand."""
+    first = sent(outgoing(model, tmp_path), tmp_path / "store", Told())
+    before = Path(first.path).stat()
+    twin = tmp_path / "twin.gguf"
+    twin.write_bytes(CONTENT)
+    other = outgoing(twin, tmp_path / "another", sha256_of(twin) if known else None)
+    story = Told()
+    assert sent(other, tmp_path / "store", story) == first
+    assert Path(first.path).stat() == before, "a worker that has it open, or knows its mtime, keeps it"
+    assert story.lines == [f"twin.gguf is on localhost already: {first.path}"]
+
+
+def test_another_file_of_that_size_is_sent(model: Path, tmp_path: Path) -> None:
+    sent(outgoing(model, tmp_path), tmp_path / "store", Told())
+    other = tmp_path / "other.gguf"
+    other.write_bytes(CONTENT[:-1] + b"?")
+    placed = sent(outgoing(other, tmp_path), tmp_path / "store", Told())
+    assert Path(placed.path).read_bytes() == other.read_bytes()
 
 
 def test_a_file_that_was_cut_short_is_replaced(model: Path, tmp_path: Path) -> None:
-    source = source_of(model)
-    path, _, _ = sent(source, tmp_path / "store", Told())
+    path = sent(outgoing(model, tmp_path), tmp_path / "store", Told()).path
     Path(path).write_bytes(CONTENT[:100])
-    sent(source, tmp_path / "store", Told())
+    assert sent(outgoing(model, tmp_path), tmp_path / "store", Told()).path == path
     assert Path(path).read_bytes() == CONTENT
+
+
+def test_what_arrived_before_a_cut_is_not_sent_again(model: Path, tmp_path: Path) -> None:
+    file, story = outgoing(model, tmp_path), Told()
+    part = tmp_path / "store" / ".incoming" / f"{file.key}.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(CONTENT[:500_000])
+    placed = sent(file, tmp_path / "store", story)
+    assert Path(placed.path).read_bytes() == CONTENT
+    assert story.drawn[0] == 500_000
+    assert "0 of 0 MiB are there" in story.lines[0]
+
+
+def test_a_part_that_is_something_else_is_sent_anew(model: Path, tmp_path: Path) -> None:
+    file, story = outgoing(model, tmp_path), Told()
+    part = tmp_path / "store" / ".incoming" / f"{file.key}.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"?" * 500_000)
+    placed = sent(file, tmp_path / "store", story)
+    assert Path(placed.path).read_bytes() == CONTENT
+    assert any("differs" in line for line in story.lines)
+
+
+def test_a_second_sender_waits_for_the_first(model: Path, tmp_path: Path) -> None:
+    """And takes over when the first one's bytes stop coming, as after a cut that no one was told of."""
+
+    async def work() -> tuple[Placed, Told]:
+        wire = Wire({}, Timeouts())
+        first = await wire.connect(Node("localhost", "localhost"))
+        second = await wire.connect(Node("localhost", "localhost"))
+        file, story = outgoing(model, tmp_path), Told()
+        store = str(tmp_path / "store")
+        incoming = receiver.Incoming(store, file.key, file.size, file.name)
+        try:
+            async with receiver.receiving(first, incoming, Told()) as ready:
+                assert isinstance(ready, receiver.Receiver)
+                await ready.send(CONTENT[:400_000])
+                return await send(second, file, store, story), story
+        finally:
+            await first.close()
+            await second.close()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(receiver, "BUSY_LOOK", 0.1)
+        patch.setattr(receiver, "BUSY_STALLED", 0.3)
+        placed, story = asyncio.run(work())
+    assert Path(placed.path).read_bytes() == CONTENT
+    assert "another command sends" in story.lines[0]
+    assert story.drawn[0] == story.drawn[1] == 400_000
 
 
 def test_a_store_that_cannot_be_written_is_said_at_once(model: Path, tmp_path: Path) -> None:
     (tmp_path / "a file").touch()
     story = Told()
     with pytest.raises(ShellUnusable, match="cannot be written") as refusal:
-        sent(source_of(model), tmp_path / "a file", story)
+        sent(outgoing(model, tmp_path), tmp_path / "a file", story)
     assert refusal.value.hint is not None
     assert "models_dir" in refusal.value.hint
-    assert len(story.lines) == 1, "once is enough"
+    assert story.lines == []
 
 
 def test_other_content_than_was_announced_fails_after_two_tries(model: Path, tmp_path: Path) -> None:
-    source, story = source_of(model), Told()
-    model.write_bytes(CONTENT[:-1] + b"?")
+    story, wrong = Told(), "0" * 64
     with pytest.raises(ChecksumMismatch) as refusal:
-        sent(source, tmp_path / "store", story)
-    assert refusal.value.details["expected"] == source.sha256
-    assert refusal.value.details["got"] == source_of(model).sha256
-    assert not list((tmp_path / "store").rglob("*.gguf*")), "nothing is left"
+        sent(outgoing(model, tmp_path, wrong), tmp_path / "store", story)
+    assert refusal.value.details == {"expected": wrong, "got": sha256_of(model)}
+    assert not [path for path in (tmp_path / "store").rglob("*") if path.is_file()], "nothing is left"
 
 
 def test_a_file_that_becomes_shorter_or_goes_away(model: Path, tmp_path: Path) -> None:
-    source = source_of(model)
+    file = outgoing(model, tmp_path)
     model.write_bytes(CONTENT[:-1])
     with pytest.raises(ModelInvalid, match="still being written"):
-        sent(source, tmp_path / "store", Told())
+        sent(file, tmp_path / "store", Told())
+    file = outgoing(model, tmp_path)
     model.unlink()
     with pytest.raises(ModelNotFound):
-        sent(source, tmp_path / "store", Told())
+        sent(file, tmp_path / "store", Told())
 
 
-def test_too_little_space_is_said_before_a_byte_is_sent(model: Path) -> None:
-    async def work(connection: Connection) -> None:
-        await deliver.deliver(connection, source_of(model), "/store", Told(), free_bytes=len(CONTENT))
-
+def test_too_little_space_is_said_before_a_byte_is_sent(model: Path, tmp_path: Path) -> None:
+    huge = tmp_path / "huge.gguf"
+    with huge.open("wb") as holes:
+        holes.write(b"GGUF")
+        holes.truncate(1 << 43)
+    story = Told()
     with pytest.raises(DiskShort) as refusal:
-        talk(None, work)
-    assert refusal.value.details == {"need_bytes": len(CONTENT), "free_bytes": len(CONTENT)}
+        sent(outgoing(huge, tmp_path, "0" * 64), tmp_path / "store", story)
+    assert refusal.value.details["need_bytes"] == 1 << 43
+    assert refusal.value.details["free_bytes"] < 1 << 43
+    assert story.drawn == []
 
 
 @pytest.mark.parametrize(
@@ -154,52 +233,54 @@ def test_too_little_space_is_said_before_a_byte_is_sent(model: Path) -> None:
     [
         b"",
         b"path\t/x\n",
-        b"path\t/x\nsize\tmany\nmtime\tlong ago\nsha256\t\n",
-        b"path\t/x\nsize\t{size}\nmtime\t-1\nsha256\t{sha256}\n",
-        b"path\t/x\nsize\t{size}\nmtime\t99999999999999999999999999\nsha256\t{sha256}\n",
-        b"path\t/x\nsize\t1\nmtime\t1\nsha256\t{sha256}\n",
-        b"path\t/x\nsize\t{size}\nmtime\t1\nsha256\tdeadbeef\n",
+        b"path\t../x\nsize\t{size}\nmtime\t1\n",
+        b"path\t/x\nsize\tmany\nmtime\tlong ago\n",
+        b"path\t/x\nsize\t{size}\nmtime\t-1\n",
+        b"path\t/x\nsize\t{size}\nmtime\t99999999999999999999999999\n",
+        b"path\t/x\nsize\t1\nmtime\t1\n",
+        b"have\t99999999999\nfree\tmuch\nreceived\t{size}\nsha256\tdeadbeef\n",
+        b"have\t-1\nfree\t\nproblem\tnone that we know\n",
         b"\xff\xff\t\n" * 1000,
     ],
 )
-def test_a_node_that_answers_nonsense_has_not_got_the_file(model: Path, answer: bytes) -> None:
-    source = source_of(model)
-    said = answer.replace(b"{size}", b"%d" % source.size).replace(b"{sha256}", source.sha256.encode())
+def test_a_node_that_answers_nonsense_has_not_got_the_file(
+    model: Path, tmp_path: Path, answer: bytes
+) -> None:
+    sha256 = sha256_of(model)
+    said = answer.replace(b"{size}", b"%d" % len(CONTENT)).replace(b"{sha256}", sha256.encode())
 
     async def shell(process: Process) -> None:
         text = b""
-        while b"rbee_main\n" not in text:
+        while b"exit $?\n" not in text:
             text += await process.stdin.read(65536)
         process.stdout.write(b"\nrbee-" + text.partition(b"rbee-")[2].partition(b"\n")[0] + b"\n")
-        await process.stdin.read()
         process.stdout.write(said)
         process.exit(0)
 
     async def work(connection: Connection) -> object:
-        return await send(connection, source, "/store", Told())
+        return await send(connection, outgoing(model, tmp_path, sha256), "/store", Told())
 
-    with pytest.raises(RbeeError) as refusal:
+    with pytest.raises(RbeeError):
         talk(shell, work)
-    assert refusal.value.code == "CHECKSUM_MISMATCH"
 
 
-def identified(path: Path, registry: Registry) -> Source:
+def identified(path: Path, registry: Registry) -> str:
     status = path.stat()
     stamp = (str(path), status.st_size, status.st_mtime_ns)
-    return asyncio.run(deliver.identify(stamp, registry, Silent()))
+    return asyncio.run(deliver.identify(stamp, registry, Silent())).sha256
 
 
 def test_a_checksum_is_remembered_until_the_file_changes(model: Path, tmp_path: Path) -> None:
     registry = Registry(tmp_path / "registry.json", story=Silent())
     first = identified(model, registry)
-    assert first == source_of(model)
+    assert first == sha256_of(model)
     assert registry.facts(f"sha256:{model}") is not None
     before = model.stat()
     model.write_bytes(CONTENT[::-1])
     os.utime(model, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert identified(model, registry) == first, "size and mtime say that it is the same"
     model.write_bytes(b"GGUF" + CONTENT)
-    assert identified(model, registry) == source_of(model) != first
+    assert identified(model, registry) == sha256_of(model) != first
 
 
 @pytest.mark.parametrize("remembered", [None, 5, "", "../../etc/passwd", "A" * 64])
@@ -210,7 +291,7 @@ def test_a_remembered_checksum_that_is_none_is_made_anew(
     status = model.stat()
     fact = {"size": status.st_size, "mtime": status.st_mtime_ns, "sha256": remembered}
     registry.put_facts(f"sha256:{model}", {key: value for key, value in fact.items() if value is not None})
-    assert identified(model, registry) == source_of(model)
+    assert identified(model, registry) == sha256_of(model)
 
 
 def test_a_file_that_is_no_model_is_refused_and_not_remembered(tmp_path: Path) -> None:

@@ -1,0 +1,65 @@
+"""`rbee models push`: a file of this machine to nodes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from rbee_ssh.cli.context import Cli, pass_cli
+from rbee_ssh.cli.options import command, tag_option
+from rbee_ssh.cli.run import run_async
+from rbee_ssh.cli.text import size, unreachable
+from rbee_ssh.errors import UsageInvalid
+
+if TYPE_CHECKING:
+    from rbee_ssh.errors import RbeeError
+    from rbee_ssh.workers.push import Pushed
+
+
+@command(short_help="Send a model file of this machine to nodes.")
+@click.argument("file", metavar="FILE")
+@click.option("--node", "nodes", multiple=True, metavar="NAME", help="A node. May be repeated.")
+@tag_option
+@pass_cli
+def push(cli: Cli, file: str, nodes: tuple[str, ...], tags: tuple[str, ...]) -> None:
+    """Send a GGUF file of this machine to nodes, three of them at once, and prove it there by its SHA-256.
+
+    A transfer that was cut goes on where it stopped when the command is run again, and a file that a node has
+    already, under whatever name, is not sent. The first part of a split model brings its other parts along.
+
+    \b
+      rbee models push ./tiny.gguf --node workstation
+      rbee models push ./large-00001-of-00003.gguf --tag gpu
+    """
+    names = cli.nodes(nodes, tags)
+    if not nodes and not tags and len(names) > 1:
+        raise UsageInvalid(
+            "to which node? The inventory has several",
+            hint=f"rbee models push {file} --node {names[0]}   # or --tag",
+        )
+
+    from pathlib import Path
+
+    from rbee_ssh.workers import push as pushes
+
+    done: list[Pushed] = []
+
+    def on_node(pushed: Pushed) -> None:
+        done.append(pushed)
+        if not cli.as_json:
+            cli.console.line(f"{pushed.node}: {pushed.path} ({size(pushed.size)})")
+
+    async def work() -> dict[str, RbeeError]:
+        async with cli.fleet() as fleet:
+            return await pushes.push(fleet, Path(file), names, on_node)
+
+    failed = run_async(work)
+    if cli.as_json:
+        from rbee_ssh.cli import shapes_models
+
+        cli.console.json(shapes_models.pushed(done, failed))
+    for name, error in failed.items():
+        cli.console.warn(unreachable(name, error))
+    if failed:
+        click.get_current_context().exit(1)

@@ -1,0 +1,99 @@
+"""`rbee models rm` and `prune`: models taken away."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from rbee_ssh.cli.context import Cli, pass_cli
+from rbee_ssh.cli.options import DURATION, command, tag_option
+from rbee_ssh.cli.run import run_async
+from rbee_ssh.cli.text import size, unreachable
+
+if TYPE_CHECKING:
+    from rbee_ssh.workers.store import Removal
+
+
+@command(short_help="Remove a model from a node's store.")
+@click.argument("reference", metavar="REF")
+@click.option("--node", "nodes", multiple=True, metavar="NAME", help="From this node. May be repeated.")
+@tag_option
+@click.option("--all", "all_", is_flag=True, help="From every node that has it.")
+@click.option("--force", is_flag=True, help="Also where a worker has it.")
+@pass_cli
+def rm(
+    cli: Cli, reference: str, nodes: tuple[str, ...], tags: tuple[str, ...], all_: bool, force: bool
+) -> None:
+    """Remove a model from the store of a node, unless a worker has it.
+
+    REF is what `rbee models list` shows (an ID or the start of it, a name), a reference such as
+    hf:ORG/REPO:QUANT, or a preset.
+
+    \b
+      rbee models rm 4f2a --node gpu1
+      rbee models rm tiny.gguf --all
+    """
+    names = cli.nodes(nodes, tags)
+
+    from rbee_ssh.workers import store
+
+    async def work() -> Removal:
+        async with cli.fleet() as fleet:
+            everywhere = all_ or bool(nodes or tags)
+            return await store.remove(fleet, reference, names, everywhere=everywhere, force=force)
+
+    report(cli, run_async(work), dry_run=False)
+
+
+@command(short_help="Remove the models that nobody has used for a while.")
+@click.option(
+    "--older-than", type=DURATION, metavar="TIME", required=True, help="Unused for so long: 30d, 12h."
+)
+@click.option("--node", "nodes", multiple=True, metavar="NAME", help="Only this node's. May be repeated.")
+@tag_option
+@click.option("--dry-run", is_flag=True, help="Say what would be removed, and remove nothing.")
+@pass_cli
+def prune(cli: Cli, older_than: float, nodes: tuple[str, ...], tags: tuple[str, ...], dry_run: bool) -> None:
+    """Remove the models with which no worker was started for a while, on all nodes at once.
+
+    What a worker has is left alone. What transfers left that were cut more than a day ago goes too.
+
+    \b
+      rbee models prune --older-than 30d --dry-run
+      rbee models prune --older-than 30d
+    """
+    names = cli.nodes(nodes, tags)
+
+    from rbee_ssh.workers import store
+
+    async def work() -> Removal:
+        async with cli.fleet() as fleet:
+            return await store.prune(fleet, names, older_than=older_than, dry_run=dry_run)
+
+    report(cli, run_async(work), dry_run=dry_run)
+
+
+def report(cli: Cli, done: Removal, *, dry_run: bool) -> None:
+    """Say what was removed and what was not; exit status 1 when a node could not be asked."""
+    console = cli.console
+    if cli.as_json:
+        from rbee_ssh.cli import shapes_models
+
+        console.json(shapes_models.removed(done))
+    else:
+        word = "would remove" if dry_run else "removed"
+        for model in done.removed:
+            console.line(f"{word} {model.id} {model.name} from {model.node} ({size(model.size)})")
+        for node, place, count in done.parts:
+            console.line(f"{word} {place} from {node} ({size(count)})")
+        for model in done.kept:
+            console.detail(f"kept {model.id} {model.name} on {model.node}: used meanwhile")
+        if not (done.removed or done.parts or done.mapped or done.unreachable):
+            console.say("nothing to remove")
+    for model, users in done.mapped:
+        console.warn(f"kept {model.id} {model.name} on {model.node}: in use by {', '.join(users)}")
+    for name, error in done.unreachable.items():
+        console.warn(unreachable(name, error))
+    if done.unreachable:
+        click.get_current_context().exit(1)

@@ -1,0 +1,73 @@
+"""`rbee models verify`: the files on the nodes read again and compared."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from rbee_ssh.cli.context import Cli, pass_cli
+from rbee_ssh.cli.options import command, tag_option
+from rbee_ssh.cli.run import run_async
+from rbee_ssh.cli.text import unreachable
+
+if TYPE_CHECKING:
+    from rbee_ssh.workers.store import Unreachable, Verdict
+
+_WORDS = {
+    "same": "as it was",
+    "differs": "differs from its SHA-256",
+    "gone": "cannot be read",
+    "cut": "is not whole",
+    "unknown": "has no SHA-256 to compare with",
+}
+
+
+@command(short_help="Read stored models again and compare their SHA-256.")
+@click.argument("reference", metavar="[REF]", required=False)
+@click.option("--node", "nodes", multiple=True, metavar="NAME", help="Only this node's. May be repeated.")
+@tag_option
+@pass_cli
+def verify(cli: Cli, reference: str | None, nodes: tuple[str, ...], tags: tuple[str, ...]) -> None:
+    """Read a model, or all, again on the nodes that have it, and compare with the SHA-256 it came with.
+
+    Nothing is removed: that is `rbee models rm`, and the next `pull` or `push` brings it again. Exit status 1
+    when one is not what it should be.
+
+    \b
+      rbee models verify
+      rbee models verify tiny.gguf --node gpu1
+    """
+    names = cli.nodes(nodes, tags)
+
+    from rbee_ssh.workers import store
+
+    console = cli.console
+    verdicts: list[Verdict] = []
+
+    def on_verdict(verdict: Verdict) -> None:
+        verdicts.append(verdict)
+        if not cli.as_json:
+            model = verdict.model
+            console.line(f"{model.id} on {model.node}: {model.name} {_WORDS[verdict.state]}")
+
+    async def work() -> Unreachable:
+        async with cli.fleet() as fleet:
+            if reference is not None:
+                models, silent = await store.copies(fleet, reference, names)
+            else:
+                found, silent = await store.shelves(fleet, names)
+                models = [model for shelf in found for model in shelf.models]
+            return {**silent, **await store.verify(fleet, models, on_verdict)}
+
+    silent = run_async(work)
+    if cli.as_json:
+        from rbee_ssh.cli import shapes_models
+
+        console.json(shapes_models.verified(verdicts, silent))
+    elif not verdicts and not silent:
+        console.say("no models")
+    for name, error in silent.items():
+        console.warn(unreachable(name, error))
+    if silent or any(verdict.state in ("differs", "gone", "cut") for verdict in verdicts):
+        click.get_current_context().exit(1)

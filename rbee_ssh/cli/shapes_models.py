@@ -1,0 +1,81 @@
+"""The JSON that the commands of `models` print. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from rbee_ssh.cli.shapes import unreachable
+from rbee_ssh.errors import RbeeError
+
+if TYPE_CHECKING:
+    from rbee_ssh.models.stored import Shelf, StoredModel
+    from rbee_ssh.workers.push import Pushed
+    from rbee_ssh.workers.store import Removal, Verdict
+
+
+def pushed(done: Iterable[Pushed], failed: Mapping[str, RbeeError]) -> dict[str, Any]:
+    """`models push` and `models copy`."""
+    return {
+        "models": [
+            {"node": one.node, "path": one.path, "sha256": one.sha256, "size": one.size} for one in done
+        ],
+        "failed": unreachable(failed),
+    }
+
+
+def model(one: StoredModel) -> dict[str, Any]:
+    """A model in the store of a node. Times are Unix seconds."""
+    note = one.note
+    return {
+        "id": one.id,
+        "node": one.node,
+        "name": one.name,
+        "path": one.path,
+        "files": [f"{one.store}/{file.place}" for file in one.files],
+        "size": one.size,
+        "whole": one.whole,
+        "sha256": one.sha256,
+        "source": note.source or None,
+        "revision": note.revision,
+        "architecture": note.architecture,
+        "quant": one.quant,
+        "parameters": note.parameters,
+        "context": note.context,
+        "fetched": note.fetched,
+        "verified": one.verified,
+        "last_used": one.last_used,
+    }
+
+
+def listed(found: Iterable[Shelf], silent: Mapping[str, RbeeError]) -> dict[str, Any]:
+    """`models list`."""
+    shelves = list(found)
+    return {
+        "models": [model(one) for shelf in shelves for one in shelf.models],
+        "partial": [
+            {"node": shelf.node, "path": f"{shelf.store}/{part.place}", "size": part.size}
+            for shelf in shelves
+            for part in shelf.parts
+        ],
+        "unreachable": unreachable(silent),
+    }
+
+
+def verified(verdicts: Iterable[Verdict], silent: Mapping[str, RbeeError]) -> dict[str, Any]:
+    """`models verify`."""
+    return {
+        "models": [{**model(verdict.model), "state": verdict.state} for verdict in verdicts],
+        "unreachable": unreachable(silent),
+    }
+
+
+def removed(done: Removal) -> dict[str, Any]:
+    """`models rm` and `models prune`."""
+    return {
+        "removed": [model(one) for one in done.removed],
+        "kept": [model(one) for one in done.kept],
+        "in_use": [{**model(one), "users": list(users)} for one, users in done.mapped],
+        "partial": [{"node": node, "place": place, "size": size} for node, place, size in done.parts],
+        "unreachable": unreachable(done.unreachable),
+    }

@@ -1,0 +1,201 @@
+"""A local model file on its way out: known by content, summed once, however many nodes it goes to."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import re
+import threading
+from pathlib import Path, PurePosixPath
+
+from rbee_ssh.errors import ModelInvalid, ModelNotFound
+from rbee_ssh.registry import Registry
+from rbee_ssh.ssh.quote import quote
+from rbee_ssh.story import Silent, Story
+
+MIB = 2**20
+_SAMPLE = 64 * 1024
+_SHA256 = re.compile("[0-9a-f]{64}")
+
+Stamp = tuple[str, int, int]  # path, size in bytes, mtime in ns
+
+
+class Outgoing:
+    """One file. Its SHA-256 is taken from what is remembered, or made while the file is already being sent.
+
+    Args:
+        stamp: path, size in bytes, mtime in ns.
+        sha256: when it is known.
+        name: what it is called, when that is not the last part of its path, as in a cache of links.
+
+    Raises:
+        ModelInvalid: not a GGUF file.
+        ModelNotFound: it cannot be read.
+    """
+
+    def __init__(
+        self, stamp: Stamp, registry: Registry, sha256: str | None = None, *, name: str | None = None
+    ) -> None:
+        self.path, self.size, self.mtime = stamp
+        self.name = name or PurePosixPath(self.path).name
+        self.sha256 = sha256 or remembered(stamp, registry)
+        self.key = _key(self.path, self.size)
+        self._registry = registry
+        self._summing: asyncio.Task[str] | None = None
+
+    def begin(self) -> None:
+        """Start to sum, in a thread of its own: what it has read comes from memory when it is sent."""
+        self._start(Silent())
+
+    async def sum(self, story: Story) -> str:
+        """The SHA-256, in the end.
+
+        Raises:
+            ModelInvalid: the file changes meanwhile.
+            ModelNotFound: it is gone.
+        """
+        if self.sha256 is None:
+            self.sha256 = await asyncio.shield(self._start(story))
+        return self.sha256
+
+    def _start(self, story: Story) -> asyncio.Task[str]:
+        if self._summing is None:
+            self._summing = asyncio.ensure_future(self._summed(story))
+        return self._summing
+
+    async def _summed(self, story: Story) -> str:
+        if self.sha256 is None:
+            stamp = (self.path, self.size, self.mtime)
+            self.sha256 = await identify(stamp, self._registry, story)
+        return self.sha256
+
+    async def close(self) -> None:
+        """Stop summing, when nobody wants it any more."""
+        if self._summing is not None:
+            self._summing.cancel()
+            await asyncio.gather(self._summing, return_exceptions=True)
+
+    def unchanged(self) -> bool:
+        """Whether the file is what it was when it was asked for."""
+        try:
+            status = os.stat(self.path)
+        except OSError:
+            return False
+        return (status.st_size, status.st_mtime_ns) == (self.size, self.mtime)
+
+    def changing(self) -> ModelInvalid:
+        return _changing(self.path)
+
+
+def stamp_of(path: Path) -> Stamp:
+    """Absolute path, size and mtime of a local file.
+
+    Raises:
+        ModelNotFound: there is none, or it is no file.
+    """
+    try:
+        real = path.expanduser().resolve()
+        status = real.stat()
+    except (OSError, RuntimeError) as error:
+        raise ModelNotFound(
+            f"{path}: {error.strerror if isinstance(error, OSError) else error}", details={"path": str(path)}
+        ) from error
+    if not real.is_file():
+        raise ModelNotFound(f"{path} is not a file", details={"path": str(path)})
+    return str(real), status.st_size, status.st_mtime_ns
+
+
+def remembered(stamp: Stamp, registry: Registry) -> str | None:
+    """The SHA-256 that was made when the file had this size and mtime."""
+    path, size, mtime = stamp
+    known = registry.facts(f"sha256:{path}")
+    if known and known.get("size") == size and known.get("mtime") == mtime:
+        found = known.get("sha256")
+        if isinstance(found, str) and _SHA256.fullmatch(found):
+            return found
+    return None
+
+
+async def identify(stamp: Stamp, registry: Registry, story: Story) -> str:
+    """The SHA-256 of a local file; remembered as long as size and mtime stay the same.
+
+    Raises:
+        ModelInvalid: not a GGUF file, or one that is still being written.
+        ModelNotFound: it cannot be read.
+    """
+    path, size, mtime = stamp
+    known = remembered(stamp, registry)
+    if known is not None:
+        return known
+    try:
+        digest = await _hashed(path, story)
+        after = os.stat(path)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    if (after.st_size, after.st_mtime_ns) != (size, mtime):
+        raise _changing(path)
+    registry.put_facts(f"sha256:{path}", {"size": size, "mtime": mtime, "sha256": digest})
+    return digest
+
+
+async def _hashed(path: str, story: Story) -> str:
+    # A thread cannot be cancelled, and the program's end waits for it: it looks whether it is still wanted.
+    unwanted = threading.Event()
+    try:
+        return await asyncio.to_thread(_sum, path, story, unwanted)
+    finally:
+        unwanted.set()
+
+
+def _sum(path: str, story: Story, unwanted: threading.Event) -> str:
+    digest = hashlib.sha256()
+    buffer = memoryview(bytearray(MIB))
+    with open(path, "rb", buffering=0) as file:
+        total = os.fstat(file.fileno()).st_size
+        done = 0
+        while not unwanted.is_set() and (count := file.readinto(buffer)):
+            if done == 0 and bytes(buffer[:4]) != b"GGUF":
+                raise _no_gguf(path)
+            digest.update(buffer[:count])
+            done += count
+            story.progress("checksum", done, total)
+    if done == 0:
+        raise _no_gguf(path)
+    return digest.hexdigest()
+
+
+def _key(path: str, size: int) -> str:
+    """What tells a file from others before all of it was read: its size and four pieces of it."""
+    digest = hashlib.sha256(str(size).encode())
+    try:
+        with open(path, "rb", buffering=0) as file:
+            for at in (0, size // 3, 2 * size // 3, max(size - _SAMPLE, 0)):
+                file.seek(at)
+                piece = file.read(_SAMPLE)
+                if at == 0 and piece[:4] != b"GGUF":
+                    raise _no_gguf(path)
+                digest.update(piece)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return digest.hexdigest()[:24]
+
+
+def _no_gguf(path: str) -> ModelInvalid:
+    return ModelInvalid(
+        f"{path} is not a GGUF file",
+        hint="llama.cpp serves models in the GGUF format only",
+        details={"path": path},
+    )
+
+
+def _unreadable(path: str, error: OSError) -> ModelNotFound:
+    return ModelNotFound(f"{path}: {error.strerror}", details={"path": path})
+
+
+def _changing(path: str) -> ModelInvalid:
+    return ModelInvalid(
+        f"{path} changes while it is read: is it still being written?",
+        hint=f"ls -l {quote(path)}   # and again when it is whole",
+        details={"path": path},
+    )

@@ -1,0 +1,32 @@
+# Read files of the store again and compare their SHA-256 with that of their notes.
+# $1 the store, $2 the time now (Unix seconds); then for each file its place and the SHA-256 of its note.
+# Prints, as each begins, `reading` and its place; then `same`, `differs` (with what it is) or `gone`.
+
+rbee_verify() {
+    rbee_store "$1"
+    NOW=$2
+    shift 2
+    rbee_sha256_tool
+    [ -n "$SHA256" ] || {
+        printf 'problem\tno SHA-256 program\n'
+        return 69
+    }
+    while [ $# -ge 2 ]; do
+        printf 'reading\t%s\n' "$1"
+        SUM=$({ $SHA256 <"$STORE/$1"; } 2>/dev/null)
+        SUM=${SUM%% *}
+        if [ "$SUM" = "$2" ]; then
+            rbee_lock $$ || return
+            rbee_note "$STORE/$1.json" verified "$NOW"
+            rbee_unlock
+            printf 'same\t%s\n' "$1"
+        elif [ -n "$SUM" ]; then
+            printf 'differs\t%s\t%s\n' "$1" "$SUM"
+        else
+            printf 'gone\t%s\n' "$1"
+        fi
+        shift 2
+    done
+}
+
+rbee_init && rbee_verify "$@"

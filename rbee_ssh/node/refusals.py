@@ -1,0 +1,23 @@
+"""What the scripts of a node say when they could do nothing, as errors."""
+
+from __future__ import annotations
+
+from rbee_ssh.errors import NodeLocked, ShellUnusable
+
+
+def unwritable(node: str, problem: str) -> ShellUnusable:
+    """No place for a state directory. `problem`: as lib.sh words it."""
+    return ShellUnusable(
+        f"node {node!r}: {problem}",
+        hint="its home directory (or XDG_STATE_HOME) must be writable",
+        details={"node": node},
+    )
+
+
+def locked(node: str, holder: str) -> NodeLocked:
+    """Another command has held the lock for more than 10 s. `holder`: its process, as the lock says."""
+    return NodeLocked(
+        f"node {node!r}: the lock of its workers is held by process {holder}",
+        hint="wait for that command to end, or end that process on the node",
+        details={"node": node, "holder": holder},
+    )

@@ -1,0 +1,89 @@
+"""`models push`: a local model to several nodes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rbee_ssh import inventory as inventories
+from rbee_ssh.errors import RbeeError
+from rbee_ssh.models import deliver
+from rbee_ssh.models.outgoing import Outgoing, stamp_of
+from rbee_ssh.models.receiver import Placed
+from rbee_ssh.models.store import part_of
+from rbee_ssh.models.tally import Tally
+from rbee_ssh.workers.fleet import Fleet
+
+AT_ONCE = 3  # transfers: more of them share the same way out of here
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """A model that is on a node now: its first file there, its SHA-256, the bytes of all files."""
+
+    node: str
+    path: str
+    sha256: str
+    size: int
+
+
+async def push(
+    fleet: Fleet, file: Path, nodes: Sequence[str], on_node: Callable[[Pushed], None]
+) -> dict[str, RbeeError]:
+    """Bring a local file, with the other parts of a split model, to these nodes, three of them at once.
+
+    Each node gets it at its own pace, from where an earlier transfer stopped. So the file is read for each of
+    them, from memory when they go side by side; its SHA-256 is made once.
+
+    Args:
+        on_node: told of each node as it has all of it.
+
+    Returns:
+        The nodes where that failed, with the reason.
+
+    Raises:
+        ModelNotFound, ModelInvalid: the file, or a part of it, cannot be sent.
+        RbeeError: of the only node.
+    """
+    names = part.names() if (part := part_of(file.name)) else (file.name,)
+    files = [Outgoing(stamp_of(file.with_name(name)), fleet.registry, name=name) for name in names]
+    total = sum(one.size for one in files)
+    where = nodes[0] if len(nodes) == 1 else f"{len(nodes)} nodes"
+    tally = Tally(fleet.story, f"sending {files[0].name} to {where}", total, len(nodes))
+    failed: dict[str, RbeeError] = {}
+    turn = asyncio.Semaphore(AT_ONCE)
+
+    async def one(name: str) -> None:
+        models_dir = inventories.node(fleet.inventory, name).models_dir
+        try:
+            async with turn:
+                connection = await fleet.connect(name)
+                placed: list[Placed] = []
+                first: str | None = None
+                for out in files:
+                    placed.append(
+                        await deliver.deliver(
+                            connection, out, models_dir, fleet.story, first=first, tally=tally
+                        )
+                    )
+                    first = first or out.sha256
+        except RbeeError as error:
+            if len(nodes) == 1:
+                raise
+            failed[name] = error
+            tally.leave(name)
+        else:
+            on_node(Pushed(name, placed[0].path, first or "", total))
+
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for name in nodes:
+                tasks.create_task(one(name))
+    except ExceptionGroup as group:
+        raise group.exceptions[0] from None
+    finally:
+        for out in files:
+            await out.close()
+    return failed
