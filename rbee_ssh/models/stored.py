@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from rbee_ssh.models.quants import quant_of
 from rbee_ssh.models.store import Note, Part, part_of, read_note
 from rbee_ssh.node.text import clean, integer, plain
 
@@ -77,7 +78,7 @@ class StoredModel:
 
     @property
     def quant(self) -> str | None:
-        return self.note.quant
+        return self.note.quant or quant_of(self.name)
 
     @property
     def last_used(self) -> int:
