@@ -13,11 +13,14 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from rbee_ssh.cli.progress import Bar
 from rbee_ssh.cli.text import Column, clean, strip_controls, table
 from rbee_ssh.errors import DiskFull, RbeeError
+
+if TYPE_CHECKING:
+    from rbee_ssh.cli.screen import Screen
 
 _DIM, _RED, _YELLOW, _OFF = "\x1b[2m", "\x1b[1;31m", "\x1b[33m", "\x1b[0m"
 _COLOURS = {
@@ -31,6 +34,7 @@ _COLOURS = {
         ("cyan", 36),
     )
 }
+_TONES = {"title": "\x1b[1m", "bad": _COLOURS["red"]}
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -71,6 +75,7 @@ class Console:
         plain = dumb or bool(environ.get("NO_COLOR"))
         self._colour = self._err_is_terminal and not plain
         self._out_colour = self.out_is_terminal and not plain
+        self.draws = self.out_is_terminal and not dumb
         self._bar = Bar(self._err_raw, _columns(self._err)) if self._err_is_terminal and not dumb else None
         # Whether the cursor of a stream stands in the middle of a line. Two streams on one terminal share it.
         self._out_midline = False
@@ -135,11 +140,14 @@ class Console:
         self._end_thinking()
         self._end_lines()
 
-    def line(self, text: str) -> None:
-        """A line, or several, of a command's result. Raises as `answer`."""
+    def line(self, text: str, tone: str = "") -> None:
+        """A line, or several, of a command's result; tone: "title" or "bad", colours of a terminal.
+
+        Raises as `answer`.
+        """
         self._clear()
         self._end_lines()
-        self._write(_encoded(clean(text) + "\n"))
+        self._write(_encoded(self._toned(clean(text), tone) + "\n"))
 
     @property
     def columns(self) -> int | None:
@@ -172,6 +180,13 @@ class Console:
     def table(self, columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
         """A table, cut to the terminal where stdout is one. Raises as `answer`."""
         self.line("\n".join(table(columns, rows, self.columns)))
+
+    def screen(self) -> Screen:
+        """The whole terminal behind stdout, to be drawn on over and over; for where `draws`."""
+        from rbee_ssh.cli.screen import Screen
+
+        self._clear()
+        return Screen(lambda text: self._write(_encoded(text)), lambda: _size(self._out), self._toned)
 
     def raw(self, data: bytes) -> None:
         """Bytes of a log: as they are into a pipe, made harmless on a terminal. Raises as `answer`."""
@@ -235,6 +250,9 @@ class Console:
     def _coloured(self, colour: str, text: str) -> str:
         return f"{colour}{text}{_OFF}" if self._colour and text else text
 
+    def _toned(self, text: str, tone: str) -> str:
+        return f"{_TONES[tone]}{text}{_OFF}" if tone and self._out_colour else text
+
     def _err_raw(self, text: str) -> None:
         if self._err is not None:
             try:
@@ -293,7 +311,12 @@ def _is_terminal(stream: IO[str] | None) -> bool:
 
 
 def _columns(stream: IO[str] | None) -> int:
-    try:
-        return os.get_terminal_size(stream.fileno()).columns or 80 if stream else 80
-    except (OSError, ValueError):
-        return 80
+    return _size(stream)[0]
+
+
+def _size(stream: IO[str] | None) -> tuple[int, int]:
+    """Columns and lines of a terminal; 80 and 24 where it does not tell."""
+    columns = lines = 0
+    with contextlib.suppress(OSError, ValueError):
+        columns, lines = os.get_terminal_size(stream.fileno()) if stream else (0, 0)
+    return columns or 80, lines or 24

@@ -128,6 +128,7 @@ def node_status(one: NodeStatus) -> dict[str, Any]:
         "os": facts and facts.os,
         "arch": facts and facts.arch,
         "cpus": facts and facts.cpus,
+        "load": facts and facts.load,
         "ram_total_bytes": facts and facts.ram_total_bytes,
         "ram_free_bytes": facts and facts.ram_free_bytes,
         "disk_free_bytes": facts and facts.disk_free_bytes,

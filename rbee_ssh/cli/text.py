@@ -82,6 +82,55 @@ class Column:
     spare: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Which columns of a table are shown, and how wide each of those is."""
+
+    columns: tuple[Column, ...]
+    shown: tuple[int, ...]
+    widths: tuple[int, ...]
+    limit: int | None
+
+    @property
+    def titles(self) -> str:
+        """The line above the rows."""
+        return self.line([column.title for column in self.columns])
+
+    def line(self, cells: Sequence[str]) -> str:
+        """A row: a cell for each column, shown or not."""
+        columns = [self.columns[i] for i in self.shown]
+        line = _line(columns, self.widths, [clean_line(cells[i]) for i in self.shown], self.limit is not None)
+        # On a terminal that is narrower than what is never cut.
+        return line if self.limit is None else fit(line, self.limit)
+
+    def note(self, cells: Sequence[str], text: str) -> str:
+        """A row of the first columns, which must be shown ones, and a text in the place of all others."""
+        count = len(cells)
+        start = Layout(self.columns[:count], self.shown[:count], self.widths[:count], self.limit)
+        line = start.line(cells)
+        if text:
+            line += " " * (sum(start.widths) + 2 * count - width(line)) + clean_line(text)
+        line = line.rstrip()
+        return line if self.limit is None else fit(line, self.limit)
+
+
+def lay_out(columns: Sequence[Column], widths: Sequence[int], limit: int | None = None) -> Layout:
+    """Give each column its place.
+
+    Args:
+        columns: titles and how they give way.
+        widths: what each would like to have.
+        limit: the terminal's width; None where nothing is to be cut, as in a pipe.
+    """
+    shown = list(range(len(columns)))
+    if limit is not None:
+        shown = _worth_showing(columns, widths, limit)
+    wide = [widths[i] for i in shown]
+    if limit is not None:
+        wide = _narrowed([columns[i] for i in shown], wide, limit)
+    return Layout(tuple(columns), tuple(shown), tuple(wide), limit)
+
+
 def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], limit: int | None = None) -> list[str]:
     """The lines of a table, its title line first.
 
@@ -93,14 +142,8 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], limit: int |
     cells = [[clean_line(cell) for cell in row] for row in rows]
     titles = [column.title for column in columns]
     widths = [max(width(line[i]) for line in [titles, *cells]) for i in range(len(columns))]
-    shown = list(range(len(columns)))
-    if limit is not None:
-        shown = _worth_showing(columns, widths, limit)
-    columns = [columns[i] for i in shown]
-    widths = [widths[i] for i in shown]
-    if limit is not None:
-        widths = _narrowed(columns, widths, limit)
-    return [_line(columns, widths, [line[i] for i in shown]) for line in [titles, *cells]]
+    layout = lay_out(columns, widths, limit)
+    return [layout.titles, *(layout.line(row) for row in cells)]
 
 
 def _worth_showing(columns: Sequence[Column], widths: Sequence[int], limit: int) -> list[int]:
@@ -129,10 +172,10 @@ def _narrowed(columns: Sequence[Column], widths: list[int], limit: int) -> list[
     return widths
 
 
-def _line(columns: Sequence[Column], widths: Sequence[int], cells: Sequence[str]) -> str:
+def _line(columns: Sequence[Column], widths: Sequence[int], cells: Sequence[str], cut: bool) -> str:
     shown = []
     for column, columns_wide, cell in zip(columns, widths, cells, strict=True):
-        if width(cell) > columns_wide:
+        if cut and width(cell) > columns_wide:
             cell = fit(cell, columns_wide, keep="end" if column.keep == "end" else "start")
         blanks = " " * (columns_wide - width(cell))
         shown.append(blanks + cell if column.right else cell + blanks)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from rbee_ssh.errors import RbeeError
+from rbee_ssh.errors import NodeUnknown, RbeeError
 from rbee_ssh.node.facts import Facts
 from rbee_ssh.node.probe import probe
+from rbee_ssh.ssh.connection import Connection
 from rbee_ssh.workers import records
 from rbee_ssh.workers.fleet import Fleet
 from rbee_ssh.workers.look import remember
+from rbee_ssh.workers.records import Look
 from rbee_ssh.workers.types import Worker
 
 
@@ -20,7 +22,7 @@ class NodeStatus:
     """A node that answered, or why it did not. `latency_ms`: to connect and authenticate."""
 
     name: str
-    state: str  # up or down
+    state: str  # up or down; asking, as long as there is no answer
     latency_ms: float | None = None
     facts: Facts | None = None
     workers: tuple[Worker, ...] = ()
@@ -40,32 +42,68 @@ async def node_status(
 
     Raises:
         NodeUnknown: a name that is not in the inventory.
+        Exception: what `on_node` raises; then nothing more is asked.
     """
     names = list(nodes) or list(fleet.inventory.nodes)
+    remembered = {entry.node for entry in fleet.registry.workers()}
 
     async def one(name: str) -> NodeStatus:
-        status = await _ask(fleet, name)
+        try:
+            connection = await fleet.connect(name, tries=1)
+            status, seen = await ask(fleet, connection)
+        except NodeUnknown:
+            raise
+        except RbeeError as error:
+            status = NodeStatus(name, "down", error=error)
+        else:
+            # To write the same again, for each of hundreds of nodes, would be most of what this process does.
+            if not seen.problem and (seen.records or name in remembered):
+                remember(fleet, name, seen)
         on_node(status)
         return status
 
-    return list(await asyncio.gather(*(one(name) for name in names)))
-
-
-async def _ask(fleet: Fleet, name: str) -> NodeStatus:
+    asking = [asyncio.ensure_future(one(name)) for name in names]
     try:
-        connection = await fleet.connect(name, tries=1)
-        answer = await probe(connection, fleet.inventory.nodes[name], brief=True)
-    except RbeeError as error:
-        if error.code == "NODE_UNKNOWN":
-            raise
-        return NodeStatus(name, "down", error=error)
+        return list(await asyncio.gather(*asking))
+    finally:
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+
+
+async def ask(fleet: Fleet, connection: Connection, known: Facts | None = None) -> tuple[NodeStatus, Look]:
+    """Ask one node.
+
+    Args:
+        known: what it told before; then no engine is started, and what does not change is taken from there.
+
+    Raises:
+        NodeFault: the connection or its shell.
+    """
+    name = connection.name
+    node = fleet.inventory.nodes[name]
+    answer = await probe(connection, node, engine="all" if known is None else "none", brief=True)
     seen = records.parse(answer.look)
-    if not seen.problem:
-        remember(fleet, name, seen)
-    return NodeStatus(
-        name,
-        "up",
-        latency_ms=connection.connect_seconds * 1000,
-        facts=answer.facts,
-        workers=tuple(records.worker(r, name) for r in seen.records if r.state != "stopped"),
+    return (
+        NodeStatus(
+            name,
+            "up",
+            latency_ms=connection.connect_seconds * 1000,
+            facts=answer.facts if known is None else _renewed(known, answer.facts),
+            workers=tuple(records.worker(r, name) for r in seen.records if r.state != "stopped"),
+        ),
+        seen,
+    )
+
+
+def _renewed(known: Facts, now: Facts) -> Facts:
+    """What was asked about now, and from before what was not."""
+    return replace(
+        now,
+        engines=known.engines,
+        python=known.python,
+        looked=known.looked,
+        linger=known.linger,
+        kill_user_processes=known.kill_user_processes,
+        problems=tuple(dict.fromkeys((*known.problems, *now.problems))),
     )
