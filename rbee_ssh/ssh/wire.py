@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import random
 import re
+import resource
 import socket
 import time
 from collections.abc import Mapping
@@ -16,13 +18,14 @@ from rbee_ssh.inventory import Node, Timeouts, check_keys
 from rbee_ssh.ssh import destination
 from rbee_ssh.ssh.connection import Connection
 from rbee_ssh.ssh.destination import MAX_HOPS, Destination
+from rbee_ssh.ssh.gate import LOGINS, LOGINS_PER_HOP, Gate
 from rbee_ssh.ssh.lean import asyncssh
 from rbee_ssh.ssh.login import login
 from rbee_ssh.ssh.quote import words as quoted_words
 
 RETRY_WAITS = (0.0, 0.2, 0.4)
-# sshd's MaxStartups starts to drop logins at 10 at once, also on a jump host.
-LOGINS_PER_HOP = 8
+# Files that a connection may take: its socket, one to the agent, a ProxyCommand's pipes.
+FILES_PER_NODE = 5
 
 
 class Wire:
@@ -37,7 +40,9 @@ class Wire:
         self._nodes = nodes
         self._timeouts = timeouts
         self._hops: dict[tuple[str, ...], asyncio.Task[asyncssh.SSHClientConnection]] = {}
-        self._logins: dict[tuple[str, ...], asyncio.Semaphore] = {}
+        self._all = Gate(LOGINS)
+        self._through: dict[tuple[str, ...], Gate] = {}
+        _make_room(len(nodes) * FILES_PER_NODE)
 
     async def connect(self, node: Node, *, tries: int | None = None) -> Connection:
         """Connect and authenticate.
@@ -62,8 +67,8 @@ class Wire:
                 server=server,
             )
         target = destination.of_node(node)
-        ssh = await self._reach(target, tries or self._timeouts.connect_tries)
-        return Connection(node.name, ssh, self._timeouts, connect_seconds=time.monotonic() - started)
+        ssh, seconds = await self._reach(target, tries or self._timeouts.connect_tries)
+        return Connection(node.name, ssh, self._timeouts, connect_seconds=seconds)
 
     async def tunnel_to(self, target: Destination) -> asyncssh.SSHClientConnection | None:
         """The connection through which `target` is reached; None when there is no hop.
@@ -86,21 +91,25 @@ class Wire:
             with contextlib.suppress(Exception, asyncio.CancelledError):
                 await (await task).wait_closed()
 
-    async def _reach(self, target: Destination, tries: int) -> asyncssh.SSHClientConnection:
-        """Through the hops of `target`, and in."""
-        logins = self._logins.setdefault(target.hops, asyncio.Semaphore(LOGINS_PER_HOP))
+    async def _reach(self, target: Destination, tries: int) -> tuple[asyncssh.SSHClientConnection, float]:
+        """Through the hops of `target`, and in; and the seconds that the login took."""
         attempts: list[str] = []
-        for number in range(tries):
+        for number in itertools.count():
             wait = RETRY_WAITS[min(number, len(RETRY_WAITS) - 1)]
             if wait:
                 await asyncio.sleep(wait * random.uniform(0.5, 1.5))  # noqa: S311 # jitter, no secret
             # For each try: what was wrong may be the hop's connection.
             tunnel = await self._tunnel(target.hops, tries, target.label) if target.hops else None
             try:
-                async with logins if tunnel else contextlib.nullcontext():
-                    return await login(target, tunnel, self._timeouts)
+                async with self._gate(target).entered():
+                    began = time.monotonic()
+                    ssh = await login(target, tunnel, self._timeouts)
+                    return ssh, time.monotonic() - began
             except (OSError, asyncssh.Error) as error:
                 attempts.append(reason(error))
+                # A server that hangs up is alive, and has too many logins at the moment (MaxStartups).
+                if number + 1 >= (max(tries, len(RETRY_WAITS)) if _dropped(error) else tries):
+                    break
             except (ValueError, OverflowError) as error:
                 attempts.append(reason(error))
                 break
@@ -116,6 +125,12 @@ class Wire:
                 "attempts": attempts,
             },
         )
+
+    def _gate(self, target: Destination) -> Gate:
+        """Where the login waits for its turn. Through a jump host, all have one server to pass."""
+        if not target.hops and not target.proxied:
+            return self._all
+        return self._through.setdefault(target.hops, Gate(LOGINS_PER_HOP))
 
     def _by_hand(self, target: Destination) -> str:
         """The ssh command that goes the same way."""
@@ -160,7 +175,23 @@ class Wire:
                 hint="fix its ProxyJump or jump",
                 details={"hop": hops[-1]},
             )
-        return await self._reach(target, tries)
+        return (await self._reach(target, tries))[0]
+
+
+def _make_room(files: int) -> None:
+    """Have the system allow so many more open files, as far as it does without root."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = files + 128
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _dropped(error: Exception) -> bool:
+    """Whether the server closed the connection before the login was over."""
+    return isinstance(error, asyncssh.ConnectionLost | ConnectionResetError)
 
 
 def _over(hop: asyncio.Task[asyncssh.SSHClientConnection]) -> bool:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 
-from benches import infer, report
+from benches import fleet, infer, report
 
-BENCHMARKS = {"infer": infer}
+BENCHMARKS = {"infer": infer, "fleet": fleet}
 
 
 def main() -> int:

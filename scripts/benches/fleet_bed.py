@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,10 +30,12 @@ class FleetBed:
     def hosts(self) -> list[str]:
         return [f"127.0.1.{number}" for number in range(1, MOST + 1)]
 
-    def run(self, argv: Sequence[str], *, input: str = "") -> Run:
+    def run(
+        self, argv: Sequence[str], counts: Callable[[bytes], bool] | None = None, *, input: str = ""
+    ) -> Run:
         return stopwatch.run(
             [*self.node.network_argv(), *argv],
-            None,
+            counts,
             env=self.control.env,
             cwd=self.control.work,
             input=input,
@@ -65,11 +67,12 @@ class FleetBed:
 
     # The same question, asked by each
 
-    def rbee(self, *, json: bool = False) -> Run:
-        return self.run(self.rbee_argv(json=json))
+    def rbee(self) -> Run:
+        """Each line marked: the titles, then a node's as it answers."""
+        return self.run(self.rbee_argv(), stopwatch.any_line)
 
-    def rbee_argv(self, *, json: bool = False) -> list[str]:
-        return [rbee_path(), "-q", *(["--json"] if json else []), "nodes", "status"]
+    def rbee_argv(self) -> list[str]:
+        return [rbee_path(), "-q", "nodes", "status"]
 
     def peak_bytes(self) -> float:
         argv = [*self.node.network_argv(), *self.rbee_argv()]
