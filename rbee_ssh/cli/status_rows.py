@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rbee_ssh.cli.text import Column, Layout, lay_out, size, span, unreachable, width
+from rbee_ssh.cli.text import Column, Layout, fit, lay_out, size, span, unreachable, width
 from rbee_ssh.errors import RbeeError
 
 if TYPE_CHECKING:
@@ -63,7 +63,9 @@ def line(place: Layout, one: NodeStatus) -> tuple[str, str]:
         return place.note([one.name, "…"], ""), ""
     if one.error is not None:
         return place.note([one.name, one.state], why(one.error)), "bad"
-    return place.line(row(one)), ""
+    cells = place.line(row(one))
+    # On a terminal that is narrower than the columns that are never cut.
+    return cells if place.limit is None else fit(cells, place.limit), ""
 
 
 def row(one: NodeStatus) -> list[str]:

@@ -99,9 +99,7 @@ class Layout:
     def line(self, cells: Sequence[str]) -> str:
         """A row: a cell for each column, shown or not."""
         columns = [self.columns[i] for i in self.shown]
-        line = _line(columns, self.widths, [clean_line(cells[i]) for i in self.shown], self.limit is not None)
-        # On a terminal that is narrower than what is never cut.
-        return line if self.limit is None else fit(line, self.limit)
+        return _line(columns, self.widths, [clean_line(cells[i]) for i in self.shown], self.limit is not None)
 
     def note(self, cells: Sequence[str], text: str) -> str:
         """A row of the first columns, which must be shown ones, and a text in the place of all others."""
