@@ -33,11 +33,12 @@ def wrap(body: str, args: Iterable[str], marker: str, *, payload: bool = False) 
     """The text that goes to the stdin of `sh`: `body` inside a function, with `args` as $1, $2, ….
 
     The shell reads its script from the same stdin that the commands inside would read, so the body is a
-    function that is called on the last line, away from stdin unless a payload follows. The marker is printed
-    before anything else: what came earlier is a login shell's noise.
+    function that is called on the last line, away from stdin unless a payload follows. Nothing may stand on a
+    line behind that: bash and zsh read no further than they must, and it would be taken for the payload. The
+    marker is printed before anything else: what came earlier is a login shell's noise.
     """
     redirect = "" if payload else " </dev/null"
     return (
         f"rbee_main() {{\nset -- {words(args)}\nprintf '\\n%s\\n' {quote(marker)}\n"
-        f"{body}\n}}\nrbee_main{redirect}\nexit $?\n"
+        f"{body}\n}}\nrbee_main{redirect}; exit $?\n"
     )

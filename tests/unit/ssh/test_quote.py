@@ -49,9 +49,12 @@ def test_a_command_that_reads_stdin_does_not_eat_the_script() -> None:
     assert answer.stdout == b"\nmark\nafter\n"
 
 
-def test_a_payload_reaches_the_command() -> None:
+@pytest.mark.parametrize("name", SHELLS, ids=lambda s: s[0])
+def test_a_payload_and_nothing_else_reaches_the_command(name: list[str]) -> None:
     # The marker tells the sender that the shell has read its script: only then the payload is sent.
-    with subprocess.Popen(["sh"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as shell:
+    if shutil.which(name[0]) is None:
+        pytest.skip(f"{name[0]} is not installed: scripts/test installs it")
+    with subprocess.Popen(name, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as shell:
         assert shell.stdin is not None
         assert shell.stdout is not None
         shell.stdin.write(wrap("cat", [], "mark", payload=True).encode())

@@ -195,7 +195,7 @@ def test_what_a_node_does_not_take_is_told() -> None:
 
     async def shell(process: Process) -> None:
         text = b""
-        while b"rbee_main\n" not in text:
+        while b"\nrbee_main;" not in text:
             text += await process.stdin.read(65536)
         process.stdout.write(b"\nrbee-" + text.partition(b"rbee-")[2].partition(b"\n")[0] + b"\nfull\n")
         process.exit(74)
