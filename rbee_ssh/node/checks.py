@@ -194,7 +194,6 @@ def _engine(seen: Seen, facts: Facts) -> tuple[Choice | None, Check]:
             backend=node.backend,
             device=node.device,
             node_name=node.name,
-            destination=seen.destination,
         )
     except EngineFault as error:
         # The node cannot be asked for more than it is: there, a build for its GPU would help.

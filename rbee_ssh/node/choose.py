@@ -12,7 +12,7 @@ from rbee_ssh.errors import BackendInvalid, BackendUnavailable, DeviceInvalid, E
 from rbee_ssh.inventory import BACKENDS
 from rbee_ssh.node.facts import Facts
 from rbee_ssh.node.gpus import Gpu
-from rbee_ssh.node.remedies import build_for, install, install_xllamacpp
+from rbee_ssh.node.remedies import build_for, install
 from rbee_ssh.wording import listed, nearest, quoted
 
 
@@ -36,7 +36,6 @@ def choose_engine(
     backend: str,
     device: str | None,
     node_name: str,
-    destination: str | None = None,
 ) -> Choice:
     """The first engine that runs, in the order of "auto", and that has the backend which was asked for.
 
@@ -44,7 +43,6 @@ def choose_engine(
         engine: "auto" or an engine's name.
         backend: one of inventory.BACKENDS. "auto" takes the best the engine can; any other is meant.
         device: "0" or "0,1", indices of the backend's devices; None for all.
-        destination: what to type after `ssh` to reach the node; None when it is this machine.
 
     Raises:
         BackendInvalid: no such backend.
@@ -64,7 +62,7 @@ def choose_engine(
         raise DeviceInvalid(
             f"{quoted(device)} is not a list of device indices", hint="write --device 0 or --device 0,1"
         )
-    running = _running(facts, engine, node_name, destination)
+    running = _running(facts, engine, node_name)
     if backend in ("auto", "cpu"):
         chosen, resolved = running[0], _best(facts, running[0]) if backend == "auto" else "cpu"
     else:
@@ -73,18 +71,18 @@ def choose_engine(
             raise _unavailable(facts, running, backend, node_name)
         chosen, resolved = able[0], backend
     _check_device(facts, chosen, resolved, device, node_name)
-    warning = _unused_gpu(facts, chosen, node_name, destination) if backend == "auto" else None
+    warning = _unused_gpu(facts, chosen, node_name) if backend == "auto" else None
     return Choice(chosen, resolved, device or _only(chosen, resolved), warning)
 
 
-def _running(facts: Facts, engine: str, node_name: str, destination: str | None) -> Sequence[EngineFound]:
+def _running(facts: Facts, engine: str, node_name: str) -> Sequence[EngineFound]:
     found = [one for one in facts.engines if engine in ("auto", one.name)]
     what = "llama.cpp server" if engine == "auto" else engine
     if not found:
         looked = [line for line in facts.looked if engine == "auto" or engine in line]
         raise EngineMissing(
             f"no {what} on {node_name}" + (f"; looked for {'; '.join(looked)}" if looked else ""),
-            hint=install(engine, facts, destination),
+            hint=install(engine, node_name),
             details={"node": node_name, "engine": engine, "looked": looked, "problems": list(facts.problems)},
         )
     running = [one for one in found if one.problem is None]
@@ -92,7 +90,7 @@ def _running(facts: Facts, engine: str, node_name: str, destination: str | None)
         first = found[0]
         raise EngineBroken(
             f"{first.name} on {node_name} does not run: {first.path}: {first.problem}",
-            hint=install_xllamacpp(facts, destination),
+            hint=install("auto", node_name),
             details={
                 "node": node_name,
                 "engines": [{"name": e.name, "path": e.path, "problem": e.problem} for e in found],
@@ -177,11 +175,11 @@ def _unavailable(
     )
 
 
-def _unused_gpu(facts: Facts, found: EngineFound, node_name: str, destination: str | None) -> str | None:
+def _unused_gpu(facts: Facts, found: EngineFound, node_name: str) -> str | None:
     if not facts.gpus or not found.backends or _best(facts, found) != "cpu":
         return None
     gpu = facts.gpus[0]
     return (
         f"{node_name} has {gpu.name}, but its {found.name} is a build for the CPU only and runs there; "
-        f"for the GPU: {build_for(found, gpu, destination)}"
+        f"for the GPU: {build_for(found, gpu, node_name)}"
     )

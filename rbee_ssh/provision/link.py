@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import secrets
+import signal
 import socket
 import subprocess
 from base64 import b64decode
@@ -63,10 +65,12 @@ class Said:
 class Link:
     """What tasks run in: `context` is a fabric.Connection, or invoke's Context on this machine.
 
-    `cut` ends what runs in it, from any thread.
+    `cut` ends what runs in it, from any thread. `ssh` is what a user types before a command of that node,
+    empty on this machine.
     """
 
     node: str
+    ssh: str
     context: Context
     sink: Sink
     cut: Callable[[], None]
@@ -76,7 +80,7 @@ class Link:
         return not isinstance(self.context, fabric.Connection)
 
 
-def connected(way: Way, sink: Sink) -> Link:
+def connected(way: Way, ssh: str, sink: Sink) -> Link:
     """Fabric's connection, logged in. Blocks: not for the event loop's thread. To be closed by `cut`.
 
     Raises:
@@ -111,13 +115,14 @@ def connected(way: Way, sink: Sink) -> Link:
         with suppress(OSError):
             way.socket.shutdown(socket.SHUT_RDWR)
 
-    return Link(way.node, connection, sink, cut)
+    return Link(way.node, ssh, connection, sink, cut)
 
 
 def on_this_machine(node: str, sink: Sink) -> Link:
     """The Context in which the same tasks run on localhost."""
-    config = Config(lazy=True, overrides={"run": {**_RUN, "shell": "/bin/sh", **_streams(sink)}})
-    return Link(node, Context(config=config), sink, _LocalScript.cut)
+    run = {**_RUN, "shell": "/bin/sh", **_streams(sink)}
+    config = Config(lazy=True, overrides={"run": run, "runners": {"local": _Local}})
+    return Link(node, "", Context(config=config), sink, _LocalScript.cut)
 
 
 def run_script(link: Link, body: str, args: Sequence[str]) -> Said:
@@ -253,7 +258,27 @@ class _RemoteScript(_Bounded, fabric.runners.Remote):  # type: ignore[misc]
         self.channel.sendall(command.encode("utf-8", "surrogateescape"))
 
 
-class _LocalScript(_Bounded, invoke.runners.Local):
+class _Local(invoke.runners.Local):
+    """invoke's, which leaves its pipes open, and its process running when something else went wrong."""
+
+    def stop(self) -> None:
+        super().stop()
+        if self.using_pty:
+            return
+        if self.process.poll() is None:
+            self.end()
+        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if pipe is not None:
+                with suppress(OSError):
+                    pipe.close()
+
+    def end(self) -> None:
+        """Of a program that is not waited for."""
+        self.process.kill()
+        self.process.wait()
+
+
+class _LocalScript(_Bounded, _Local):
     """The same on this machine, in a process group of its own, as sshd does it."""
 
     _running: ClassVar[set[_LocalScript]] = set()
@@ -274,18 +299,19 @@ class _LocalScript(_Bounded, invoke.runners.Local):
             pipe.write(command.encode("utf-8", "surrogateescape"))
             pipe.flush()
 
+    def stop(self) -> None:
+        self._running.discard(self)
+        super().stop()
+
+    def end(self) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
     def _stdin(self) -> IO[bytes]:
         if self.process.stdin is None:
             raise RuntimeError("a child with three pipes has none")
         return self.process.stdin
-
-    def stop(self) -> None:
-        super().stop()
-        self._running.discard(self)
-        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
-            if pipe is not None:
-                with suppress(OSError):
-                    pipe.close()
 
     @classmethod
     def cut(cls) -> None:

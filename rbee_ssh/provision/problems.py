@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rbee_ssh.engines.exit_status import in_words
 from rbee_ssh.errors import ChecksumMismatch, RbeeError, SetupFailed
-from rbee_ssh.provision.link import Said
 from rbee_ssh.ssh.quote import quote
 from rbee_ssh.wording import quoted
+
+if TYPE_CHECKING:
+    from rbee_ssh.provision.link import Link, Said
 
 # A name in /etc/os-release (ID, or one of ID_LIKE) → what makes `python3 -m venv` work there.
 _PACKAGES = {
@@ -39,12 +42,13 @@ _SAYS = {
 }
 
 
-def failed(node: str, said: Said, last: Sequence[str]) -> RbeeError:
+def failed(link: Link, said: Said, last: Sequence[str]) -> RbeeError:
     """The error for a script that gave up, or ended without a word.
 
     Args:
         last: the last lines that it printed.
     """
+    node = link.node
     problem, step = said.one("problem"), said.one("step")
     details = {"node": node, "step": step or None, "status": said.status, "output": list(last)}
     if problem == "sha256":
@@ -59,15 +63,18 @@ def failed(node: str, said: Said, last: Sequence[str]) -> RbeeError:
         what += f" ({in_words(int(said.one('status')[:3]))})"
     at = f"{step}: " if step else ""
     lines = "".join(f"\n{line}" for line in last)
-    return SetupFailed(f"{node}: {at}{what}{lines}", hint=_next(node, problem, said), details=details)
+    return SetupFailed(f"{node}: {at}{what}{lines}", hint=_next(link, problem, said), details=details)
 
 
-def _next(node: str, problem: str, said: Said) -> str:
+def _next(link: Link, problem: str, said: Said) -> str:
+    node = link.node
     again = f"rbee nodes setup {quote(node)}"
     if problem in ("no-venv", "old-python", "no-python"):
         package = next((_PACKAGES[one] for one in said.one("system").split() if one in _PACKAGES), None)
-        root = f"sudo {package}" if package else "install python3 with its venv module"
-        return f"on {node}: {root}   (without root: install uv there), then: {again}"
+        if package is None:
+            return f"install python3 with its venv module on {node}, or uv, then: {again}"
+        install = f"ssh -t {link.ssh} {quote(f'sudo {package}')}" if link.ssh else f"sudo {package}"
+        return f"{install} && {again}   # without root: install uv there"
     match problem:
         case "no-device":
             return f"name a build for it with --index-url or --archive, or: {again} --backend cpu"

@@ -56,11 +56,12 @@ class Session:
 
 @contextlib.asynccontextmanager
 async def session(
-    node: Node, connection: Connection, wire: Wire, story: Story, prefix: str = ""
+    node: Node, connection: Connection, wire: Wire, story: Story, *, ssh: str, prefix: str = ""
 ) -> AsyncIterator[Session]:
     """A session with a node that `connection` of `wire` leads to.
 
     Args:
+        ssh: what a user types before a command of that node.
         prefix: put before each line that is told.
 
     Raises:
@@ -71,7 +72,7 @@ async def session(
         yield Session(link.on_this_machine(node.name, sink), connection)
         return
     async with way.to_node(node, connection, wire) as there:
-        opened = await _in_thread(lambda: link.connected(there, sink))
+        opened = await _in_thread(lambda: link.connected(there, ssh, sink))
         try:
             yield Session(opened, connection)
         finally:

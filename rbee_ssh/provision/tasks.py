@@ -71,4 +71,4 @@ def _run(link: Link, name: str, args: list[str]) -> bool:
     ended = said.one("done")
     if said.status == 0 and ended:
         return ended != "already"
-    raise failed(link.node, said, list(link.sink.last))
+    raise failed(link, said, list(link.sink.last))

@@ -149,7 +149,6 @@ async def _prepare(
         backend=wanted.backend,
         device=wanted.device,
         node_name=node.name,
-        destination=None if node.embedded else ssh_words(node, fleet.inventory.nodes),
     )
     return Prepared(
         wish=wanted,

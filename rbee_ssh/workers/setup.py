@@ -17,6 +17,7 @@ from rbee_ssh.provision.plan import ArchivePlan, Machine, Plan, Wanted, matches,
 from rbee_ssh.ssh import script
 from rbee_ssh.ssh.connection import Connection
 from rbee_ssh.workers.fleet import Fleet
+from rbee_ssh.workers.prepare import ssh_words
 
 # Each holds two connections and a thread.
 MAX_AT_ONCE = 32
@@ -64,7 +65,8 @@ async def _setup(fleet: Fleet, node: Node, asked: Wanted, prefixed: bool) -> Set
     own = recipes.load(node.name, node.setup, base)
     connection = await fleet.connect(node.name)
     prefix = f"{node.name}: " if prefixed else ""
-    async with session(node, connection, fleet.wire, fleet.story, prefix) as opened:
+    words = "" if node.embedded else ssh_words(node, fleet.inventory.nodes)
+    async with session(node, connection, fleet.wire, fleet.story, ssh=words, prefix=prefix) as opened:
         for recipe in own:
             await opened.run(recipes.run, recipe)
         facts = (await probe(connection, node, backend=asked.backend or node.backend)).facts

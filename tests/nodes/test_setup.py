@@ -1,48 +1,247 @@
-"""`rbee nodes setup` on real sshd nodes without an engine or internet; an index on the host serves them."""
+"""`rbee nodes setup` on real sshd nodes without an engine or internet; a server on the host has packages."""
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import json
+import socket
+import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from signal import SIGINT
+from typing import Any
 
 import pytest
-from nodes.packages import make_index, served
-from nodes.serving import GREEDY, PROMPT, model, text_of
+from nodes.keys import fingerprint, host_key, new_key
+from nodes.packages import Shelf, pack, shelf
+from nodes.serving import GREEDY, PROMPT, eventually, model, text_of
 
 from nodekit import Control, LabNode, NodeLab
 from nodekit.engines import Engines
+from rbee_ssh.errors import HostKeyChanged, HostKeyUnknown, RbeeError
+from rbee_ssh.inventory import Timeouts
+from rbee_ssh.provision import link
+from rbee_ssh.provision.sink import Sink
+from rbee_ssh.provision.way import Way
+from rbee_ssh.ssh.lean import asyncssh
+from rbee_ssh.story import Silent
+
+RECIPE = """
+from invoke import task
+
+@task
+def driver(c):
+    print("to", c.host)
+    c.run("printf '%s\\\\n' \\"it's $HOME\\" >driver; printf 'a\\\\033[31mdriver\\\\n'")
+
+def broken(c):
+    c.run("echo no such card >&2; exit 3")
+"""
 
 
 @pytest.fixture(scope="module")
-def index(lab: NodeLab, engines: Engines, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a directory with `simple/`, an index of the wheels."""
-    directory = tmp_path_factory.mktemp("index")
-    make_index(directory, engines.wheels)
-    with served(directory, f"{lab.network}.1") as url:
-        yield url
+def packages(lab: NodeLab, engines: Engines, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shelf]:
+    with shelf(tmp_path_factory.mktemp("shelf"), engines.wheels, f"{lab.network}.1") as opened:
+        yield opened
 
 
-def trusting_pip(index: str) -> dict[str, str]:
-    """What lets a node's pip use an index without TLS."""
-    host = index.removeprefix("http://")
-    return {".config/pip/pip.conf": f"[global]\ntrusted-host = {host}\n"}
+@pytest.fixture(scope="module")
+def archive(packages: Shelf, engines: Engines) -> Path:
+    """A release archive with the tests' llama-server, on the shelf."""
+    path = packages.directory / "llama-b1-bin-x64.tar.gz"
+    pack(engines.llama_server, path)
+    return path
 
 
-def test_from_an_empty_home_to_tokens(
-    make_node: Callable[..., LabNode], control: Control, engines: Engines, index: str
-) -> None:
-    node = make_node(files=trusting_pip(index))
-    control.inventory(node)
-    missing = control.rbee("--json", "infer", "--node", node.name, *model(engines), PROMPT)
-    error = json.loads(missing.stdout)["error"]
-    assert error["code"] == "ENGINE_MISSING"
-    done = control.rbee("--debug", "nodes", "setup", node.name, "--index-url", f"{index}/simple")
-    assert done.returncode == 0, done.stderr
-    again = control.rbee("nodes", "setup", node.name, "--json", "--index-url", f"{index}/simple")
-    assert "already there: xllamacpp" in again.stderr
-    assert json.loads(again.stdout)["nodes"][0]["changed"] is False
-    answer = control.rbee(
-        "--json", "infer", "--node", node.name, *GREEDY, *model(engines), "--max-tokens", "8", PROMPT
-    )
-    assert answer.returncode == 0, answer.stderr
+def results(answer: subprocess.CompletedProcess[str]) -> dict[str, dict[str, Any]]:
+    """What `nodes setup --json` says of each node."""
+    return {node["name"]: node for node in json.loads(answer.stdout)["nodes"]}
+
+
+def infers(control: Control, engines: Engines, node: str, engine: str) -> None:
+    words = (*GREEDY, *model(engines), "--max-tokens", "4", PROMPT)
+    answer = control.rbee("--json", "infer", "--node", node, *words)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
     assert text_of(answer)
+    assert json.loads(answer.stdout.splitlines()[0])["engine"] == engine
+
+
+def installers(node: LabNode) -> list[str]:
+    return [" ".join(process.argv) for process in node.processes() if "pip" in process.argv]
+
+
+def test_from_an_empty_home_through_an_interruption_to_tokens(
+    make_node: Callable[..., LabNode], control: Control, engines: Engines, packages: Shelf
+) -> None:
+    node = make_node(files=packages.trust())
+    where = ("--host", node.address, "--user", node.user, "--setup", "recipes.py:driver")
+    added = control.rbee("nodes", "add", "new", *where, "--fingerprint", fingerprint(node))
+    assert added.returncode == 0, added.stderr
+    assert "rbee nodes setup new" in added.stderr
+    missing = control.rbee("--json", "infer", "--node", "new", *model(engines), PROMPT)
+    assert json.loads(missing.stdout)["error"]["hint"] == "rbee nodes setup new"
+    (control.home / ".config/rbee/recipes.py").write_text(RECIPE)
+    setup = ("nodes", "setup", "new", "--index-url", packages.index)
+
+    packages.gate.clear()
+    first = control.rbee_popen(*setup)
+    assert packages.waiting.wait(30)
+    first.send_signal(SIGINT)
+    out, err = first.communicate(timeout=20)
+    packages.gate.set()
+    assert (first.returncode, out) == (130, "")
+    assert "installing xllamacpp" in err
+    eventually(lambda: not installers(node), within=10, why="pip ends with the connection")
+
+    # As if it had been interrupted earlier still: what there is of the environment is not to be used.
+    base = f"{node.home}/.local/share/rbee"
+    node.exec_local(f"printf venv >{base}/venv.unfinished; rm -r {base}/venv/lib/python3*/site-packages/pip")
+    done = control.rbee(*setup)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[1].split()[:3] == ["new", "installed", "xllamacpp"]
+    assert "making it anew" in done.stderr
+    assert "Successfully installed xllamacpp" in done.stderr
+    assert f"to {node.address}" in done.stderr
+    assert "\x1b" not in done.stderr
+    assert node.exec_local("cat driver").stdout == f"it's {node.home}\n"
+
+    again = control.rbee("--json", *setup)
+    assert again.returncode == 0
+    assert results(again)["new"]["changed"] is False
+    assert "already there: xllamacpp" in again.stderr
+    infers(control, engines, "new", "xllamacpp")
+
+
+def test_one_without_venv_fails_with_the_fix_and_another_is_set_up_by_uv(
+    make_node: Callable[..., LabNode], control: Control, engines: Engines, packages: Shelf
+) -> None:
+    without, with_uv = make_node(), make_node()
+    for node in (without, with_uv):
+        # As Debian without its package python3-venv.
+        places = "/usr/lib/python3*/ensurepip /usr/local/lib/python3*/ensurepip"
+        node.exec_local(f"for p in {places}; do [ ! -d $p ] || mount -t tmpfs none $p; done", user="root")
+    (wheel,) = engines.wheels.glob("uv-*.whl")
+    unpack = f"mkdir -p .local && cd .local && unzip -qjo {wheel} '*/uv' -d bin && chmod 755 bin/uv"
+    with_uv.exec_local(unpack)
+    control.inventory(without, with_uv, every={"tags": ["new"]})
+    answer = control.rbee("--json", "nodes", "setup", "--tag", "new", "--index-url", packages.index)
+    assert answer.returncode == 1
+    error = results(answer)[without.name]["error"]
+    assert error["code"] == "SETUP_FAILED"
+    assert "ensurepip" in error["message"]
+    assert "apt-get install python3-venv" in error["hint"]
+    assert f"rbee nodes setup {without.name}" in error["hint"]
+    done = results(answer)[with_uv.name]
+    assert done["error"] is None, done
+    assert (done["changed"], done["engine"]["name"]) == (True, "xllamacpp")
+    assert f"{with_uv.name}: making a Python environment with {with_uv.home}/.local/bin/uv" in answer.stderr
+
+
+def test_an_archive_through_a_jump_host_with_an_agents_key_and_an_authority(
+    make_node: Callable[..., LabNode], control: Control, engines: Engines, packages: Shelf, archive: Path
+) -> None:
+    bastion = make_node()
+    node = make_node(reachable_from=bastion, sshd_options={"HostCertificate": "/tmp/host-cert.pub"})
+    authority = control.home / "authority"
+    public = new_key(authority)
+    sign = ["ssh-keygen", "-q", "-s", str(authority), "-I", "it", "-h", "-n", node.address]
+    subprocess.run([*sign, node.directory / "host_key.pub"], check=True)
+    node.outside("/tmp/host-cert.pub").write_text((node.directory / "host_key-cert.pub").read_text())
+    node.kill_sshd()
+    node.start_sshd()
+    control.ssh_config.write_text("Include extra\n")
+    (control.home / ".ssh/extra").write_text(
+        f"Host far\n  HostName {node.address}\n  User {node.user}\n"
+        f"  ProxyJump {bastion.user}@{bastion.address}\n"
+    )
+    revoked = new_key(control.home / "revoked")
+    control.known_hosts.write_text(
+        f"@revoked * {revoked}\n@cert-authority {node.address} {public}\n"
+        f"{bastion.address} {host_key(bastion)}\n"
+    )
+    control.inventory(nodes_also={"far": {"host": "far", "setup": ["recipes.py:broken"]}})
+    (control.home / "recipes.py").write_text(RECIPE)
+    key = control.home / ".ssh/id_ed25519"
+    agent = subprocess.run(["ssh-agent", "-s"], capture_output=True, text=True, check=True, env=control.env)
+    variables = dict(part.split("=", 1) for part in agent.stdout.replace("\n", "").split(";") if "=" in part)
+    try:
+        env = control.env | {"SSH_AUTH_SOCK": variables["SSH_AUTH_SOCK"]}
+        subprocess.run(["ssh-add", "-q", key], check=True, env=env)
+        for file in (key, key.with_suffix(".pub")):
+            file.rename(file.with_suffix(file.suffix + ".away"))
+        setup = ("--json", "nodes", "setup", "far", "--archive")
+        failed = control.rbee(*setup, archive, env=env)
+        assert failed.returncode == 1
+        error = results(failed)["far"]["error"]
+        assert (error["code"], error["details"]["step"]) == ("SETUP_FAILED", "recipes.py:broken")
+        assert error["details"]["output"] == ["no such card"]
+        assert "exit status 3" in error["message"]
+
+        control.inventory(nodes_also={"far": {"host": "far"}})
+        answer = control.rbee(*setup, archive, env=env)
+        assert answer.returncode == 0, answer.stdout + answer.stderr
+        done = results(answer)["far"]
+        assert done["engine"]["name"] == "llama-server"
+        assert "/.local/share/rbee/engines/llama-b1-bin-x64-" in done["engine"]["path"]
+        digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+        url = f"{packages.url}/{archive.name}"
+        fetched = control.rbee(*setup, url, "--sha256", digest, env=env)
+        assert results(fetched)["far"]["changed"] is False, fetched.stderr
+        wrong = control.rbee(*setup, url, "--sha256", "0" * 64, env=env)
+        assert results(wrong)["far"]["error"]["code"] == "CHECKSUM_MISMATCH"
+        assert digest in results(wrong)["far"]["error"]["message"]
+        for file in (key, key.with_suffix(".pub")):
+            file.with_suffix(file.suffix + ".away").rename(file)
+    finally:
+        subprocess.run(["kill", variables["SSH_AGENT_PID"]], check=False)
+    infers(control, engines, "far", "llama-server")
+    left = node.exec_local("ls -A .local/share/rbee/engines").stdout.split()
+    assert sorted(left) == sorted(["current", Path(done["engine"]["path"]).parents[2].name])
+
+
+def test_unknown_and_changed_host_keys_are_refused_by_fabric_itself(
+    node: LabNode, control: Control, tmp_path: Path
+) -> None:
+    control.inventory(node, trust=False)
+    refused = control.rbee("--json", "nodes", "setup", node.name)
+    assert results(refused)[node.name]["error"]["code"] == "HOST_KEY_UNKNOWN"
+    for known, expected in (("", HostKeyUnknown), (new_key(tmp_path / "other"), HostKeyChanged)):
+        assert isinstance(fabric_refuses(node, control, known), expected)
+    assert "Accepted" not in node.sshd_log
+    assert fabric_refuses(node, control, host_key(node)) is None
+    assert "Accepted" in node.sshd_log
+
+
+def fabric_refuses(node: LabNode, control: Control, known: str) -> RbeeError | None:
+    """What Fabric's connection makes of a server, when `known` is the host key it was handed."""
+
+    async def connect() -> RbeeError | None:
+        keys = asyncssh.load_keypairs(str(control.home / ".ssh/id_ed25519"))
+        with closing(socket.create_connection((node.address, node.port))) as end:
+            loop = asyncio.get_running_loop()
+            way = Way(
+                node.name, node.address, node.port, node.user, known, tuple(keys), end, loop, Timeouts()
+            )
+            try:
+                opened = await asyncio.to_thread(link.connected, way, "ssh node", Sink(Silent(), loop))
+            except RbeeError as error:
+                return error
+            opened.cut()
+            return None
+
+    return asyncio.run(connect())
+
+
+def test_localhost_is_set_up_without_any_sshd(control: Control, archive: Path) -> None:
+    control.inventory(nodes_also={"here": {"host": "localhost", "setup": ["recipes.py:local"]}})
+    (control.home / "recipes.py").write_text("def local(c):\n    c.run('pwd >from-recipe')\n")
+    answer = control.rbee("--json", "nodes", "setup", "here", "--archive", archive)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    path = Path(results(answer)["here"]["engine"]["path"])
+    assert path.is_relative_to(control.home / ".local/share/rbee/engines")
+    assert archive.exists()
+    assert (control.work / "from-recipe").exists()
+    again = control.rbee("--json", "nodes", "setup", "here", "--archive", archive)
+    assert results(again)["here"]["changed"] is False

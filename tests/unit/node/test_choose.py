@@ -22,7 +22,6 @@ from rbee_ssh.errors import (
 from rbee_ssh.inventory import BACKENDS, ENGINES
 from rbee_ssh.node.choose import Choice, choose_engine
 from rbee_ssh.node.facts import Facts, parse_facts
-from rbee_ssh.node.found import PythonFound
 from rbee_ssh.node.gpus import Gpu
 
 FIXTURES = Path(__file__).with_name("fixtures")
@@ -60,28 +59,25 @@ def test_a_named_engine_is_meant() -> None:
     assert "no llama-cpp-python on desk" in caught.value.message
 
 
-def test_an_error_tells_where_it_looked_and_what_to_type() -> None:
+@pytest.mark.parametrize(
+    ("engine", "hint"),
+    [
+        ("auto", "rbee nodes setup desk"),
+        ("xllamacpp", "rbee nodes setup desk"),
+        ("llama-cpp-python", "rbee nodes setup desk --engine llama-cpp-python"),
+    ],
+)
+def test_an_error_tells_where_it_looked_and_what_to_type(engine: str, hint: str) -> None:
     with pytest.raises(EngineMissing) as caught:
-        choose(machine("ubuntu-nvidia-no-driver"), destination="ada@desk.example")
-    assert "~/.local/bin" in caught.value.message
-    assert caught.value.hint == (
-        "ssh ada@desk.example 'sudo apt-get install python3-venv && python3 -m venv ~/.local/share/rbee/venv "
-        "&& ~/.local/share/rbee/venv/bin/pip install xllamacpp'"
-    )
+        choose(machine("ubuntu-nvidia-no-driver"), engine=engine)
+    assert "looked for" in caught.value.message
+    assert caught.value.hint == hint
 
 
-def test_on_this_machine_the_hint_needs_no_ssh() -> None:
+def test_llama_server_comes_from_an_archive() -> None:
     with pytest.raises(EngineMissing) as caught:
-        choose(Facts(python=PythonFound("/usr/bin/python3", "3.12.1", True)))
-    assert caught.value.hint == (
-        "python3 -m venv ~/.local/share/rbee/venv && ~/.local/share/rbee/venv/bin/pip install xllamacpp"
-    )
-
-
-def test_a_destination_stands_as_it_was_quoted() -> None:
-    with pytest.raises(EngineMissing) as caught:
-        choose(Facts(), destination="-p 2222 -J 'my hop' me@there")
-    assert "ssh -p 2222 -J 'my hop' me@there 'python3" in str(caught.value.hint)
+        choose(Facts(), engine="llama-server")
+    assert "rbee nodes setup desk --archive FILE" in str(caught.value.hint)
 
 
 def test_one_that_was_found_and_does_not_run_is_not_called_missing() -> None:
@@ -107,22 +103,24 @@ def test_auto_comes_to_what_the_machine_has(name: str, backend: str, device: str
 
 
 def test_a_gpu_that_the_engine_cannot_use_is_a_warning_with_the_fix() -> None:
-    choice = choose(machine("ubuntu-nvidia-cpu-engine"), destination="desk")
+    choice = choose(machine("ubuntu-nvidia-cpu-engine"))
     assert (choice.engine.name, choice.backend) == ("xllamacpp", "cpu")
     warning = str(choice.warning)
     assert "RTX 3090" in warning
-    assert "ssh desk '/home/ada/.local/share/rbee/venv/bin/python -m pip install" in warning
+    assert warning.endswith("for the GPU: rbee nodes setup desk")
     assert "\n" not in warning
 
 
 @pytest.mark.parametrize(
     ("engine", "gpu", "fix"),
     [
-        (SERVER, RTX, "put a cuda build of llama.cpp into ~/.local/share/rbee/engines there"),
-        (SERVER, RADEON, "put a rocm build of llama.cpp"),
-        (WHEEL, RTX, "/whl/cu128"),
-        (WHEEL, RADEON, "/whl/rocm-"),
-        (BINDING, RTX, "CMAKE_ARGS=-DGGML_CUDA=on /venv/bin/python -m pip install"),
+        (
+            SERVER,
+            RTX,
+            "rbee nodes setup desk --archive FILE   (or URL, of a llama.cpp release built for cuda)",
+        ),
+        (WHEEL, RADEON, "rbee nodes setup desk"),
+        (BINDING, RTX, "CMAKE_ARGS=-DGGML_CUDA=on rbee nodes setup desk --engine llama-cpp-python"),
         (BINDING, RADEON, "CMAKE_ARGS=-DGGML_HIP=on"),
     ],
 )

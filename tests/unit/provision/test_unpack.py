@@ -1,0 +1,144 @@
+"""Archives that are well meant, and some that are not: unpack.py as the node runs it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rbee_ssh.provision import unpack
+
+SOURCE = Path(unpack.__file__).read_text()
+
+
+def run(archive: Path) -> tuple[int, str]:
+    directory = archive.parent / "out"
+    directory.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", SOURCE, archive, directory], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stderr
+
+
+def tar(path: Path, *members: tuple[str, bytes, str], mode: int = 0o644) -> Path:
+    """Members: name, type, target or content."""
+    with tarfile.open(path, "w:gz") as opened:
+        for name, kind, text in members:
+            info = tarfile.TarInfo(name)
+            info.type, info.mode = kind, mode
+            if kind == tarfile.REGTYPE:
+                info.size = len(text)
+                opened.addfile(info, io.BytesIO(text.encode()))
+            else:
+                info.linkname = text
+                opened.addfile(info)
+    return path
+
+
+REG, SYM, LNK, DIR = tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE
+
+
+def test_a_release_archive(tmp_path: Path) -> None:
+    members = [
+        ("./", DIR, ""),
+        ("build/bin/libllama.so", SYM, "libllama.so.0"),
+        ("build/bin/libllama.so.0", REG, "library"),
+        ("build/bin/llama-server", REG, "program"),
+        ("build/bin/again", LNK, "build/bin/llama-server"),
+    ]
+    assert run(tar(tmp_path / "a.tar.gz", *members, mode=0o4644)) == (0, "")
+    bin = tmp_path / "out/build/bin"
+    assert (bin / "libllama.so").read_text() == "library"
+    assert (bin / "again").read_text() == "program"
+    assert (bin / "llama-server").stat().st_mode & 0o7777 == 0o755
+    assert (bin / "libllama.so.0").stat().st_mode & 0o7777 == 0o644
+
+
+def test_a_zip_has_no_modes_to_speak_of(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as zipped:
+        zipped.writestr("llama/", "")
+        zipped.writestr("llama/llama-server", "program")
+        link = zipfile.ZipInfo("llama/link")
+        link.external_attr = 0o120777 << 16
+        zipped.writestr(link, "llama-server")
+    assert run(tmp_path / "a.zip") == (0, "")
+    assert os.access(tmp_path / "out/llama/llama-server", os.X_OK)
+    assert (tmp_path / "out/llama/link").read_text() == "program"
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        [("../evil", REG, "x")],
+        [("/tmp/rbee-evil", REG, "x")],
+        [("a/../../evil", REG, "x")],
+        [("a", SYM, "/etc")],
+        [("a", SYM, "../..")],
+        [("a", SYM, ".."), ("a/evil", REG, "x")],
+        [("d", DIR, ""), ("d/up", SYM, ".."), ("way", SYM, "d/up/..")],
+        [("hard", LNK, "../../evil")],
+        [("pipe", tarfile.FIFOTYPE, "")],
+        [("device", tarfile.CHRTYPE, "")],
+        [("twice", REG, "x"), ("twice", REG, "y")],
+        [("\x1b[31m/../../x", REG, "x")],
+    ],
+)
+def test_nothing_leads_outside(tmp_path: Path, members: list[tuple[str, bytes, str]]) -> None:
+    status, said = run(tar(tmp_path / "a.tar.gz", *members))
+    assert status == 1
+    assert said.startswith("the archive ")
+    assert "\x1b" not in said
+    assert not (tmp_path / "evil").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tar.gz", "out"]
+
+
+def test_a_zip_that_leads_outside(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as zipped:
+        zipped.writestr("../evil", "x")
+    assert run(tmp_path / "a.zip")[0] == 1
+    assert not (tmp_path / "evil").exists()
+
+
+@pytest.mark.parametrize("cut", [10, 60, -20])
+def test_a_torn_archive_is_an_error(tmp_path: Path, cut: int) -> None:
+    whole = tar(tmp_path / "a.tar.gz", ("llama-server", REG, "".join(map(str, range(999)))))
+    whole.write_bytes(whole.read_bytes()[:cut])
+    status, said = run(whole)
+    assert status == 1
+    assert "cannot be unpacked" in said
+
+
+def test_a_bomb_is_stopped_by_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unpack, "LARGEST", 10)
+    archive = tar(tmp_path / "a.tar.gz", ("a", REG, "x" * 11))
+    with pytest.raises(SystemExit, match="unpacks to more"):
+        unpack.main(str(archive), str(tmp_path))
+
+
+NAMES = st.lists(st.sampled_from(["..", ".", "a", "b", "", "/"]), min_size=1, max_size=4).map("/".join)
+KINDS = st.sampled_from([REG, SYM, LNK, DIR])
+
+
+@given(st.lists(st.tuples(NAMES, KINDS, NAMES), max_size=5))
+def test_whatever_is_in_it_stays_inside(
+    tmp_path_factory: pytest.TempPathFactory, members: list[tuple[str, bytes, str]]
+) -> None:
+    outer = tmp_path_factory.mktemp("u")
+    archive = tar(outer / "a.tar.gz", *members)
+    inner = outer / "x/out"
+    inner.mkdir(parents=True)
+    with contextlib.suppress(SystemExit, Exception):
+        unpack.main(str(archive), str(inner))
+    assert sorted(path.name for path in outer.iterdir()) == ["a.tar.gz", "x"]
+    assert [path.name for path in (outer / "x").iterdir()] == ["out"]
