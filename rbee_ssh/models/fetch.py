@@ -124,6 +124,7 @@ class _Watch:
         self._links, self._story = links, story
         self._label = f"fetching {remote.name} on {connection.name}"
         self._said = ""
+        self._joined = False
         self.ours = False
 
     async def to_the_end(self, *, detach: bool) -> Fetched:
@@ -157,9 +158,6 @@ class _Watch:
             elif detach:
                 return Fetched(self._path(), remote.size or 0, 0, running=True)
             else:
-                if not self.ours and not fresh:
-                    self._story.say(f"joining the fetch of {remote.name} that runs on {connection.name}")
-                    fresh = True
                 mode, links = "look", ()
 
     def found(self, answer: _Answer) -> Fetched | None:
@@ -226,6 +224,9 @@ class _Watch:
 
     def _tell(self, answer: _Answer) -> None:
         word, _, rest = answer.state.partition(" ")
+        if not (self.ours or self._joined) and word in ("fetching", "waiting", "verifying"):
+            self._joined = True
+            self._story.say(f"joining the fetch of {self._remote.name} that runs on {self._connection.name}")
         if answer.state != self._said:
             self._said = answer.state
             if word == "waiting" and rest.count(" ") > 1:

@@ -109,6 +109,7 @@ place() {
     [ -n "$SHA" ] || [ -z "$SUM" ] || NOTE="{\"sha256\":\"$SUM\",${NOTE#?}"
     [ -z "$SHA" ] || [ -n "$SUM" ] || rbee_mark "$DIR/unverified"
     { mkdir -p "$TO" && printf '%s\n' "$NOTE" >"$TO/$NAME.json" && mv -f "$FILE" "$TO/$NAME"; } 2>/dev/null || fail directory
+    rm -f "$FILE.etag"
 }
 
 # One try after the other, until the bytes are here. A try that brought STEP bytes starts the count anew.
@@ -117,8 +118,10 @@ bring() {
     MS=$WAIT
     RENEWED=0
     while :; do
-        # Without anything to tell one version from another, two halves may not be of one file.
-        [ -n "$SHA" ] || { [ -n "$ETAG" ] && [ "$TOOL" != wget ]; } || rm -f "$FILE"
+        # Without a SHA-256, two halves may not be of one file: only those of one ETag are, where that can be asked.
+        rbee_get "$FILE.etag"
+        [ -n "$SHA" ] || { [ -n "$ETAG" ] && [ "$GOT" = "$ETAG" ] && [ "$TOOL" != wget ]; } || rm -f "$FILE"
+        [ -z "$ETAG" ] || rbee_put "$FILE.etag" "$ETAG"
         rbee_size "$FILE"
         [ -z "$SIZE" ] || [ "$BYTES" -le "$SIZE" ] || {
             rm -f "$FILE"

@@ -12,7 +12,7 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 
-from rbee_ssh.errors import ModelForbidden, ModelInvalid, ModelNotFound
+from rbee_ssh.errors import DownloadFailed, ModelForbidden, ModelInvalid, ModelNotFound
 from rbee_ssh.inventory import Timeouts
 from rbee_ssh.models.get import Redirects
 from rbee_ssh.models.refs import UrlRef
@@ -43,6 +43,7 @@ async def resolve(ref: UrlRef, timeouts: Timeouts, story: Story) -> Remote:
         ModelNotFound: 404 or 410.
         ModelForbidden: 401 or 403.
         ModelInvalid: it does not begin as a GGUF file does.
+        DownloadFailed: it is redirected to what is not https, or too often.
     """
     told = await asyncio.to_thread(_ask, ref.url)
     details = {"reference": ref.display, "status": told.status}
@@ -52,6 +53,12 @@ async def resolve(ref: UrlRef, timeouts: Timeouts, story: Story) -> Remote:
         raise ModelForbidden(
             f"{ref.display}: the server refuses it ({told.status})",
             hint="fetch it with the program that may, then: rbee models push ./FILE.gguf",
+            details=details,
+        )
+    if told.status // 100 == 3:
+        raise DownloadFailed(
+            f"{ref.display}: the server redirects too often, or to what is not https",
+            hint="name the URL that it leads to",
             details=details,
         )
     if told.head and told.head != b"GGUF":
