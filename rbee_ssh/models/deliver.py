@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rbee_ssh.errors import ChecksumMismatch, ConnectionLost, ModelNotFound
 from rbee_ssh.models import outgoing, receiver, store
@@ -35,6 +35,14 @@ class Source:
         return store.in_store(models_dir, store.local_place(self.sha256, self.stamp[0]))
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Of a file that came from elsewhere and only passes through here: its place in the store, its note."""
+
+    place: str
+    note: Note
+
+
 async def identify(stamp: Stamp, registry: Registry, story: Story) -> Source:
     """A local file with its SHA-256. Raises as `outgoing.identify`."""
     return Source(stamp, await outgoing.identify(stamp, registry, story))
@@ -48,6 +56,7 @@ async def deliver(
     *,
     first: str | None = None,
     tally: Tally | None = None,
+    origin: Origin | None = None,
 ) -> Placed:
     """Send the file and prove it there. What is cut goes on where it stopped, the next time.
 
@@ -55,6 +64,7 @@ async def deliver(
         models_dir: of the node, absolute or with a leading ~/.
         first: the SHA-256 of a split model's first part, in whose directory all parts lie.
         tally: where to count bytes, when several transfers share a progress line.
+        origin: where it really came from; a local file without it.
 
     Raises:
         DiskShort, DiskFull: it does not fit, or stopped fitting; the partial file is removed.
@@ -79,7 +89,9 @@ async def deliver(
         if theirs in (ours, ""):
             if not theirs:
                 story.warn(f"{connection.name} has no SHA-256 program: only the size was compared")
-            placed = await _place(connection, file, models_dir, first or ours, ours, verified=bool(theirs))
+            where = origin.place if origin else store.local_place(first or ours, file.name)
+            note = _note(file, ours, origin, verified=bool(theirs))
+            placed = await receiver.place(connection, _incoming(file, models_dir), where, note, ours)
             if placed is not None:
                 return placed
         else:
@@ -141,17 +153,13 @@ async def _pour(ready: Receiver, file: Outgoing, tally: Tally) -> None:
         raise file.changing()
 
 
-async def _place(
-    connection: Connection, file: Outgoing, models_dir: str, first: str, sha256: str, *, verified: bool
-) -> Placed | None:
+def _note(file: Outgoing, sha256: str, origin: Origin | None, *, verified: bool) -> Note:
     now = int(time.time())
-    note = Note(
-        source=file.path,
+    return replace(
+        origin.note if origin else Note(source=file.path),
         sha256=sha256,
         size=file.size,
         fetched=now,
         last_used=now,
         verified=now if verified else None,
     )
-    where = store.local_place(first, file.name)
-    return await receiver.place(connection, _incoming(file, models_dir), where, note, sha256)

@@ -22,6 +22,7 @@ from rbee_ssh.ssh import script
 from rbee_ssh.ssh.connection import Connection
 from rbee_ssh.story import Story
 
+STORE = Path(__file__).with_name("store.sh")
 FETCH = Path(__file__).with_name("fetch.sh")
 JOB = Path(__file__).with_name("fetch_job.sh")
 GET = Path(__file__).with_name("get.py")
@@ -176,13 +177,17 @@ class _Watch:
         etag = self._remote.revision if len(files) == 1 and files[0].sha256 is None else None
         words = [mode, self._models_dir.rstrip("/"), place, str(seconds)]
         words += [str(timeouts.download_tries), str(round(timeouts.download_wait * 1000))]
-        words += [str(max(1, round(timeouts.download_stall))), source(LIB) + source(JOB), source(GET)]
+        words += [
+            str(max(1, round(timeouts.download_stall))),
+            source(LIB) + source(STORE) + source(JOB),
+            source(GET),
+        ]
         for file in files:
             size = "" if file.size is None else str(file.size)
             note = self._remote.note(file, now).to_json()
             words += [file.name, size, file.sha256 or "", etag or "", note]
         answer = _Answer()
-        body = compose(LIB, FETCH)
+        body = compose(LIB, STORE, FETCH)
         lines = [link for link in reversed(links) if is_link(link)]
         if len(lines) != len(links):
             raise DownloadFailed(f"{self._remote.ref.display}: the server gave a link that is none")

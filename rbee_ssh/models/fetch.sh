@@ -2,29 +2,25 @@
 # or follow the process that brings them already.
 # $1 `look`, `start` or `stop`; $2 the store ("~/" is the home), $3 the directory in it; $4 seconds to follow;
 # $5 tries, $6 first wait (ms), $7 stall (s) of the process; $8 its script; $9 get.py; then for each file: name,
-# size or '', SHA-256 or '', ETag without its quotes or '', note. With `start`, on stdin: the URL of each file, a line each.
+# size or '', SHA-256 or '', ETag without its quotes or '', note. With `start`, on stdin: the URL of each file, a
+# line each.
 # The process brings them in this order. The last one is the one that an engine is given: if it is there, all are.
 
 # Whether a file is there as the note beside it says: $1 path, $2 size, $3 SHA-256 or ETag. BYTES: its size.
 rbee_in_place() {
-    BYTES=0
-    [ -f "$1" ] || return 1
     rbee_size "$1"
+    [ -f "$1" ] || return 1
     [ -z "$2" ] || [ "$BYTES" = "$2" ] || return 1
     [ -z "$3" ] || grep -q -F -e "$3" "$1.json" 2>/dev/null
 }
 
-# The same bytes from another source or under another name are linked, not fetched. Directories carry the first
-# 12 digits of a SHA-256. $1 path, $2 size, $3 SHA-256, $4 note.
+# The same bytes from another source or under another name are linked, not fetched. $1 path, $2 size, $3 SHA-256,
+# $4 note.
 rbee_link() {
     [ -n "$2" ] && [ -n "$3" ] || return 1
-    HERE=${TO##*/}
-    for OLD in "$STORE"/*/"$HERE"/*.gguf "$STORE"/*/*/"$HERE"/*.gguf "$STORE"/*/*/*/"$HERE"/*.gguf; do
-        [ "$OLD" != "$1" ] && rbee_in_place "$OLD" "$2" "$3" || continue
-        { mkdir -p "$TO" && printf '%s\n' "$4" >"$1.json" && ln "$OLD" "$1"; } 2>/dev/null && return 0
-        rm -f "$1.json"
-    done
-    return 1
+    rbee_find_note "$3" "$2"
+    [ -n "$NOTE" ] || return 1
+    { mkdir -p "$TO" && ln -f "${NOTE%.json}" "$1" && printf '%s\n' "$4" >"$1.json"; } 2>/dev/null
 }
 
 # ABSENT: how many are not there. NEED: bytes that are still to come, as far as sizes are known.
@@ -137,9 +133,10 @@ rbee_decide() {
         return
     }
     umask 022
+    rbee_expire
     rbee_survey "$@"
     umask 077
-    FREE=$(df -Pk "$STORE/.incoming" 2>/dev/null | awk 'NR == 2 { print $4 }')
+    FREE=$(df -Pk "$IN" 2>/dev/null | awk 'NR == 2 { print $4 }')
     if [ "$ABSENT" -eq 0 ]; then
         rm -rf "$FETCH"
         NEXT=present
@@ -155,15 +152,17 @@ rbee_decide() {
 
 rbee_fetch() {
     MODE=$1 STORE=$2 TRIES=$5 WAIT=$6 STALL=$7 JOB=$8 GET_PY=$9
-    case $STORE in "~/"*) STORE=$HOME/${STORE#"~/"} ;; esac
+    rbee_store "$STORE"
+    umask 077
     TO=$STORE/$3
     SECONDS_TO_FOLLOW=$4
     shift 9
-    ID=$(printf '%s' "$TO" | cksum | tr ' ' -)
+    # Its end: a file's name holds 255 bytes.
+    ID=$(printf '%s' "$TO" | tr -c 'A-Za-z0-9.-' _ | tail -c 180)
     FETCH=$ROOT/fetches/$ID
     # A store can be shared by machines, and a process of another one is not seen here.
-    PARTS=$STORE/.incoming/$(printf '%.8s' "$MACHINE")-$ID
-    (umask 022 && mkdir -p "$STORE/.incoming" 2>/dev/null) && [ -w "$STORE/.incoming" ] || {
+    PARTS=$IN/$(printf '%.8s' "$MACHINE")-$ID
+    (umask 022 && mkdir -p "$IN" 2>/dev/null) && [ -w "$IN" ] || {
         printf 'problem\tdirectory\t%s\n' "$STORE"
         return 73
     }

@@ -14,10 +14,10 @@ from rbee_ssh.errors import (
     ModelForbidden,
     ModelInvalid,
     ModelNotFound,
-    NodeLocked,
     ShellUnusable,
 )
 from rbee_ssh.models.remote import Remote
+from rbee_ssh.node import refusals
 
 MIB = 2**20
 
@@ -31,11 +31,7 @@ def complain(node: str, remote: Remote, problem: Sequence[str], locked: str) -> 
         NodeLocked: for more than 10 s.
     """
     if locked:
-        raise NodeLocked(
-            f"node {node!r}: its lock is held by process {locked}",
-            hint="wait for that command to end, or end that process on the node",
-            details={"node": node, "holder": locked},
-        )
+        raise refusals.locked(node, locked)
     if not problem:
         return
     if problem[0] == "short" and len(problem) > 2:
@@ -43,9 +39,11 @@ def complain(node: str, remote: Remote, problem: Sequence[str], locked: str) -> 
         raise DiskShort(
             f"node {node!r} has {free // MIB} MiB free for models; {remote.name} needs {need // MIB} MiB "
             "more, and 64 MiB to spare",
-            hint=f"rbee models list --node {node}   # then: rbee models rm …",
+            hint=f"rbee models prune --older-than 30d --node {node}   # or set models_dir in the inventory",
             details={"node": node, "need_bytes": need, "free_bytes": free},
         )
+    if problem[0] != "directory":
+        raise refusals.unwritable(node, problem[0])
     path = problem[-1]
     raise ShellUnusable(
         f"node {node!r}: {path} cannot be written",
@@ -70,7 +68,7 @@ def ended(node: str, remote: Remote, state: str, done: int, tries: int) -> Model
     if word == "full":
         return DiskFull(
             f"node {node!r}: the disk filled while {remote.name} was fetched; the partial file was removed",
-            hint=f"free some space on {node}, or set models_dir in the inventory",
+            hint=f"rbee models prune --older-than 30d --node {node}   # or set models_dir in the inventory",
             details=details,
         )
     if word == "mismatch":

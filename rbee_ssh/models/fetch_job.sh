@@ -83,21 +83,14 @@ renew() {
     done
 }
 
-# SUM: the SHA-256 of the partial file, empty where no program can tell.
-sum() {
-    SUM=
-    for TOOL_ in sha256sum 'shasum -a 256' 'openssl dgst -sha256 -r' 'busybox sha256sum'; do
-        command -v "${TOOL_%% *}" >/dev/null 2>&1 || continue
-        SUM=$($TOOL_ <"$FILE" 2>/dev/null) && break
-    done
-    SUM=${SUM%% *}
-}
-
 # All of it is here, or as much as comes: is it the file? Then it gets its name.
 place() {
     say "verifying $N"
     rbee_size "$FILE"
-    sum
+    rbee_sha256_tool
+    SUM=
+    [ -z "$SHA256" ] || SUM=$($SHA256 <"$FILE" 2>/dev/null)
+    SUM=${SUM%% *}
     if [ -n "$SIZE" ] && [ "$BYTES" -ne "$SIZE" ] || { [ -n "$SHA" ] && [ -n "$SUM" ] && [ "$SUM" != "$SHA" ]; }; then
         rm -f "$FILE"
         return 1

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
+from rbee_ssh import __version__
 from rbee_ssh.errors import DownloadFailed, ModelFault, ModelForbidden, ModelNotFound
 from rbee_ssh.inventory import Timeouts
 from rbee_ssh.models.quants import HubFile, choose
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+LIBRARY = "rbee-ssh"  # as the hub is told
 ANSWER_SECONDS = 20.0  # for one answer of the hub
 
 
@@ -85,7 +87,13 @@ async def links(remote: Remote, ref: HubRef, timeouts: Timeouts, story: Story) -
         found = []
         for file in remote.files:
             url = hf_hub_url(ref.repository, file.origin, revision=remote.revision, endpoint=api.endpoint)
-            location = get_hf_file_metadata(url, timeout=ANSWER_SECONDS, endpoint=api.endpoint).location
+            location = get_hf_file_metadata(
+                url,
+                timeout=ANSWER_SECONDS,
+                endpoint=api.endpoint,
+                library_name=LIBRARY,
+                library_version=__version__,
+            ).location
             place, hub = urlsplit(location), urlsplit(api.endpoint)
             open_to_all = not remote.protected or get_token() is None
             # What is still on the hub is not signed, and opens to a token only.
@@ -127,7 +135,7 @@ def _quietly(ask: Callable[[HfApi], T]) -> T:
     # It would ask the hub for a list of programs, to tell the hub by which of them it is run.
     constants.HF_HUB_DISABLE_TELEMETRY = True
     logging.set_verbosity(40)  # errors; a warning would repeat signed links
-    return ask(HfApi(library_name="rbee-ssh"))
+    return ask(HfApi(library_name=LIBRARY, library_version=__version__))
 
 
 def _failure(ref: HubRef, error: Exception) -> tuple[ModelFault, bool]:

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from rbee_ssh.errors import DownloadFailed, UsageInvalid
-from rbee_ssh.models import sources
-from rbee_ssh.models.fetch import Fetched, NoLink, fetch
+import contextlib
+import errno
+import os
+import time
+from collections.abc import Sequence
+
+from rbee_ssh.errors import DiskFull, ModelNotFound, UsageInvalid
+from rbee_ssh.inventory import Node
+from rbee_ssh.models import deliver, sources
+from rbee_ssh.models.deliver import Origin
+from rbee_ssh.models.fetch import Fetched, NoLink, fetch, find
+from rbee_ssh.models.outgoing import Outgoing
+from rbee_ssh.models.refs import HubRef
 from rbee_ssh.models.remote import Remote
 from rbee_ssh.registry import Registry
 from rbee_ssh.ssh.connection import Connection
+from rbee_ssh.ssh.wire import Wire
 from rbee_ssh.story import Story
+
+HERE = Node("localhost", "localhost")
 
 
 async def pull(
@@ -21,26 +34,73 @@ async def pull(
     via_here: bool = False,
     detach: bool = False,
 ) -> Fetched:
-    """Have the model on the node, whole.
+    """Have the model on the node, whole. What only a token opens goes through this machine, and that is said.
 
     Raises:
-        RbeeError: as fetch.fetch.
+        RbeeError: as fetch.fetch, and as deliver.deliver where it goes through here.
+    """
+    if not via_here:
+        with contextlib.suppress(NoLink):
+            return await _fetched(connection, remote, models_dir, story, detach=detach)
+        if detach:
+            raise UsageInvalid(
+                f"{remote.ref.display}: the hub gives it to a token only, so it goes through this machine",
+                hint=f"rbee models pull {remote.ref.display} --node {connection.name}   # without --detach",
+            )
+        story.say(f"the hub gives {remote.name} to a token only: it goes through this machine")
+    there = await find(connection, remote, models_dir, story)
+    if there is not None:
+        return there
+    # The first part of a split model last: where it is, all are.
+    for file, path in reversed(list(zip(remote.files, await _here(remote, story, connection), strict=True))):
+        status = os.stat(path)
+        outgoing = Outgoing((path, status.st_size, status.st_mtime_ns), registry, file.sha256, name=file.name)
+        origin = Origin(file.place, remote.note(file, int(time.time())))
+        try:
+            placed = await deliver.deliver(connection, outgoing, models_dir, story, origin=origin)
+        finally:
+            await outgoing.close()
+    return Fetched(placed.path, remote.size or placed.size, placed.mtime)
+
+
+async def _fetched(
+    connection: Connection, remote: Remote, models_dir: str, story: Story, *, detach: bool = False
+) -> Fetched:
+    async def links() -> Sequence[str] | None:
+        return await sources.links(remote, connection.timeouts, story)
+
+    return await fetch(connection, remote, models_dir, links, story, detach=detach)
+
+
+async def _here(remote: Remote, story: Story, connection: Connection) -> list[str]:
+    """The files on this machine: in the hub's cache, or in the store of this machine as a node.
+
+    Raises:
+        RbeeError: as hub_cache.download, and as fetch.fetch.
+        DiskFull: this machine's.
     """
     timeouts = connection.timeouts
-    if not via_here:
+    if isinstance(remote.ref, HubRef):
+        from rbee_ssh.models.hub_cache import download
+
         try:
-            return await fetch(
-                connection,
-                remote,
-                models_dir,
-                lambda: sources.links(remote, timeouts, story),
-                story,
-                detach=detach,
-            )
-        except NoLink:
-            raise DownloadFailed(
-                f"{remote.ref.display}: the hub gives it to a token only, and tokens stay on this machine",
-                hint=f"rbee models pull {remote.ref.display} --node {connection.name} --via here",
-                details={"reference": remote.ref.display, "node": connection.name},
-            ) from None
-    raise UsageInvalid("--via here is not there yet")
+            return [await download(remote, remote.ref, file, timeouts, story) for file in remote.files]
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise DiskFull(
+                    f"the disk of this machine filled while {remote.name} was fetched",
+                    hint="free some space, or set HF_HOME",
+                    details={"path": error.filename},
+                ) from error
+            raise ModelNotFound(
+                f"{remote.ref.display}: the cache of this machine cannot be used: {error.strerror}",
+                hint="set HF_HOME to a directory of yours",
+                details={"path": error.filename},
+            ) from error
+    wire = Wire({HERE.name: HERE}, timeouts)
+    here = await wire.connect(HERE)
+    try:
+        return [(await _fetched(here, remote, HERE.models_dir, story)).path]
+    finally:
+        await here.close()
+        await wire.close()

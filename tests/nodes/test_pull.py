@@ -185,6 +185,22 @@ def test_the_token_stays_here(hub: Hub, node: LabNode, control: Control) -> None
     assert not [one for one in hub.fetches if "authorization" in one.headers]
 
 
+def test_what_only_the_token_opens_goes_through_here(hub: Hub, node: LabNode, control: Control) -> None:
+    names = [f"big-Q4_K_M-0000{n}-of-00002.gguf" for n in (1, 2)]
+    files = dict(zip(names, (BYTES[:70000], BYTES[:80000]), strict=True))
+    hub.add("org/kept", files, token="hf_secret", lfs=False)
+    for ref, words in (("hf:org/kept", ()), (REF, ("--via", "here"))):
+        answer = control.rbee("--json", "models", "pull", ref, *words, env={"HF_TOKEN": "hf_secret"})
+        assert answer.returncode == 0, answer.stdout + answer.stderr
+        (got,) = json.loads(answer.stdout)["pulled"]
+        assert got["path"].startswith(f"{node.home}/.local/share/rbee/models/hf/org/")
+    assert stored(node).read_bytes() == BYTES
+    assert json.loads(stored(node, FILE + ".json").read_text())["source"].startswith("hf:org/tiny-GGUF/")
+    kept = stored(node, ".local/share/rbee/models/hf/org/kept")
+    assert {path.name: path.read_bytes() for path in kept.rglob("*.gguf")} == files
+    assert not [one for one in hub.asked if not one.headers["user-agent"].startswith("rbee-ssh/")]
+
+
 def test_four_at_once_fetch_once(hub: Hub, node: LabNode, control: Control) -> None:
     hub.rate = 2 * 2**20
     four = [control.rbee_popen("--json", "models", "pull", REF) for _ in range(4)]
@@ -241,10 +257,11 @@ def test_a_url_is_fetched_over_tls(
     make_certificate(certificate, address)
     node.write("ca.pem", certificate.read_text())
     node.write(".curlrc", f'cacert = "{node.home}/ca.pem"\n')
+    (control.home / ".curlrc").write_text(f'cacert = "{certificate}"\n')
     control.env["SSL_CERT_FILE"] = str(certificate)
     control.inventory(node, text="[timeouts]\ndownload_tries = 2\n")
     with Hub(address, tls=certificate) as hub:
-        hub.add("org/any", {"tiny.gguf": BYTES, "page.gguf": b"<html>"})
+        hub.add("org/any", {"tiny.gguf": BYTES, "page.gguf": b"<html>", "small.gguf": BYTES[:5000]})
         url = f"{hub.cdn}/plain/tiny.gguf"
         for reference in (url, f"{url}#sha256={DIGEST}", url):
             answer = control.rbee("--json", "models", "pull", reference)
@@ -252,8 +269,13 @@ def test_a_url_is_fetched_over_tls(
             (got,) = json.loads(answer.stdout)["pulled"]
             note = json.loads(node.outside(got["path"][len(node.home) + 1 :] + ".json").read_text())
             assert (note["sha256"], note["source"]) == (DIGEST, url)
-        # Where no SHA-256 was told, what came has one: the same bytes under it are another name for them.
-        assert [one.sent for one in hub.fetches if one.sent > 4] == [SIZE, SIZE]
+        # Where no SHA-256 was told, what came has one: the same bytes are not fetched again.
+        assert [one.sent for one in hub.fetches if one.sent > 4] == [SIZE]
+        here = control.rbee("--json", "models", "pull", "--via", "here", f"{hub.cdn}/plain/small.gguf")
+        assert here.returncode == 0, here.stdout + here.stderr
+        (got,) = json.loads(here.stdout)["pulled"]
+        assert Path(got["path"]).name == "small.gguf"
+        assert node.outside(got["path"][len(node.home) + 1 :]).read_bytes() == BYTES[:5000]
         for wrong, code in (
             (f"{hub.cdn}/plain/page.gguf", "MODEL_INVALID"),
             (f"{hub.cdn}/plain/none.gguf", "MODEL_NOT_FOUND"),
