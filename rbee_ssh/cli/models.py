@@ -10,6 +10,7 @@ from rbee_ssh.cli.options import LazyGroup
 COMMANDS: dict[str, str] = {
     "pull": "rbee_ssh.cli.models_pull:pull",
     "push": "rbee_ssh.cli.models_push:push",
+    "copy": "rbee_ssh.cli.models_copy:copy",
     "list": "rbee_ssh.cli.models_list:list_",
     "verify": "rbee_ssh.cli.models_verify:verify",
     "rm": "rbee_ssh.cli.models_rm:rm",

@@ -13,6 +13,8 @@ from rbee_ssh.cli.text import size, unreachable
 from rbee_ssh.errors import UsageInvalid
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rbee_ssh.errors import RbeeError
     from rbee_ssh.workers.push import Pushed
 
@@ -45,20 +47,22 @@ def push(cli: Cli, file: str, nodes: tuple[str, ...], tags: tuple[str, ...]) -> 
 
     done: list[Pushed] = []
 
-    def on_node(pushed: Pushed) -> None:
-        done.append(pushed)
-        if not cli.as_json:
-            cli.console.line(f"{pushed.node}: {pushed.path} ({size(pushed.size)})")
-
     async def work() -> dict[str, RbeeError]:
         async with cli.fleet() as fleet:
-            return await pushes.push(fleet, Path(file), names, on_node)
+            return await pushes.push(fleet, Path(file), names, done.append)
 
-    failed = run_async(work)
+    report(cli, done, run_async(work))
+
+
+def report(cli: Cli, done: list[Pushed], failed: Mapping[str, RbeeError]) -> None:
+    """Where the model is now, and where it could not be brought; exit status 1 for those."""
     if cli.as_json:
         from rbee_ssh.cli import shapes_models
 
         cli.console.json(shapes_models.pushed(done, failed))
+    else:
+        for one in done:
+            cli.console.line(f"{one.node}: {one.path} ({size(one.size)})")
     for name, error in failed.items():
         cli.console.warn(unreachable(name, error))
     if failed:

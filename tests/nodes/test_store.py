@@ -92,3 +92,29 @@ def test_a_push_that_is_cut_goes_on_where_it_stopped(node: LabNode, control: Con
     moved = received(node) - before
     assert moved < (96 * MIB - partial["size"]) * 1.1 + MIB
     assert done["sha256"] == sha256(node.outside(done["path"]))
+
+
+def test_a_copy_is_read_once_and_goes_on_where_it_stopped(
+    make_node: Callable[..., LabNode], control: Control
+) -> None:
+    """To three nodes, one of them behind a jump host, and two that have a part of it."""
+    source, first, second, hop = make_node(), make_node(), make_node(), make_node()
+    last = make_node(reachable_from=hop)
+    control.inventory(source, first, second, hop, last, nodes_also={last.name: {"jump": hop.name}})
+    model = a_model(control, size=24 * MIB)
+    digest = sha256(model)
+    rbee(control, "push", str(model), "--node", source.name)
+    for node, have in ((first, 7 * MIB + 5), (second, 20 * MIB)):
+        node.exec_local(f"mkdir -p {STORE}/.incoming")
+        node.write(f"{STORE}/.incoming/{digest[:24]}.part", "").write_bytes(model.read_bytes()[:have])
+    sent = int(source.exec_local("cat /sys/class/net/eth0/statistics/tx_bytes").stdout)
+    to = [word for node in (first, second, last) for word in ("--to", node.name)]
+    done = rbee(control, "copy", digest[:8], *to)["models"]
+    sent = int(source.exec_local("cat /sys/class/net/eth0/statistics/tx_bytes").stdout) - sent
+    assert [one["node"] for one in done] == [first.name, second.name, last.name]
+    for one, node in zip(done, (first, second, last), strict=True):
+        assert sha256(node.outside(one["path"])) == one["sha256"] == digest
+    assert sent < 26 * MIB, "read once for all three"
+    assert not list(control.home.rglob("*.part")), "nothing on this disk"
+    again = rbee(control, "copy", "tiny", "--from", source.name, "--to", last.name)
+    assert again["models"][0]["path"] == done[2]["path"]

@@ -1,0 +1,139 @@
+"""One file from a node to others, through here: read once, never on this disk, a few MiB of it in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from rbee_ssh.errors import ChecksumMismatch, ConnectionLost, ModelNotFound, RbeeError
+from rbee_ssh.models import receiver
+from rbee_ssh.models.receiver import MIB, Incoming, Placed, Short
+from rbee_ssh.models.tally import Tally
+from rbee_ssh.ssh import script
+from rbee_ssh.ssh.connection import Connection
+from rbee_ssh.story import Story
+
+SEND = 'dd if="$1" bs=1048576 skip="$2" 2>/dev/null'
+PIECE = MIB // 2
+PIECES_AHEAD = 4  # for each receiver; the slowest of them sets the pace of all
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A node that gets the file, and what it is told about it."""
+
+    connection: Connection
+    incoming: Incoming
+
+
+@dataclass(slots=True)
+class _Feed:
+    """The way from the one reader to one receiver."""
+
+    target: Target
+    have: asyncio.Future[int | None]  # the offset it wants bytes from; None: it wants none
+    pieces: asyncio.Queue[bytes | None] = field(default_factory=lambda: asyncio.Queue(PIECES_AHEAD))
+
+
+async def relay(
+    origin: Connection, path: str, targets: Sequence[Target], story: Story, tally: Tally
+) -> Mapping[str, Placed | str | RbeeError]:
+    """Bring a file of `origin` to other nodes at once; each goes on where an earlier transfer stopped.
+
+    Returns:
+        For each node where it has the file already, or the SHA-256 of what arrived (empty where it cannot
+        sum), or why nothing did.
+
+    Raises:
+        ConnectionLost, SessionLimit, ShellUnusable: the way to `origin`.
+        ModelNotFound: the file is not there, or shorter than it was.
+    """
+    loop = asyncio.get_running_loop()
+    feeds = [_Feed(target, loop.create_future()) for target in targets]
+    taking = {feed.target.connection.name: asyncio.create_task(_take(feed, story)) for feed in feeds}
+    try:
+        await _pump(origin, path, feeds, tally)
+        for feed in feeds:
+            await feed.pieces.put(None)
+        await asyncio.gather(*taking.values())
+        return {name: task.result() for name, task in taking.items()}
+    finally:
+        for task in taking.values():
+            task.cancel()
+        await asyncio.gather(*taking.values(), return_exceptions=True)
+
+
+async def _take(feed: _Feed, story: Story) -> Placed | str | RbeeError:
+    """One receiver, from its first word to its sum. Whatever happens, it takes pieces until the last one."""
+    ended = False
+    connection, incoming = feed.target.connection, feed.target.incoming
+    try:
+        async with receiver.receiving(connection, incoming, story) as ready:
+            if isinstance(ready, Placed):
+                return ready
+            feed.have.set_result(ready.have)
+            takes = True
+            while (piece := await feed.pieces.get()) is not None:
+                takes = takes and await ready.send(piece)
+            ended = True
+            return await ready.end()
+    except Short:
+        return ConnectionLost(
+            f"{incoming.shown} did not arrive whole on node {connection.name!r}",
+            hint="run the command again: it goes on where it stopped",
+            details={"node": connection.name},
+        )
+    except RbeeError as error:
+        return error
+    finally:
+        if not feed.have.done():
+            feed.have.set_result(None)
+        while not ended and not asyncio.current_task().cancelling():  # type: ignore[union-attr]
+            ended = await feed.pieces.get() is None
+
+
+async def _pump(origin: Connection, path: str, feeds: Sequence[_Feed], tally: Tally) -> None:
+    """Read the file once, from the first byte that somebody lacks, and hand it to all who lack it."""
+    wants = {id(feed): await feed.have for feed in feeds}
+    hungry = [(feed, have) for feed in feeds if (have := wants[id(feed)]) is not None]
+    if not hungry:
+        return
+    size = hungry[0][0].target.incoming.size
+    at = min(have for _, have in hungry) // MIB * MIB
+    async with script.running(origin, SEND, [path, str(at // MIB)]) as running:
+        async for piece in _pieces(running, size - at):
+            for feed, have in hungry:
+                skip = max(0, have - at)
+                if skip < len(piece):
+                    await feed.pieces.put(piece[skip:] if skip else piece)
+                tally.count(feed.target.connection.name, path, max(have, at + len(piece)))
+            at += len(piece)
+    if at != size:
+        raise ModelNotFound(
+            f"{path} on node {origin.name!r} ended after {at} of {size} bytes",
+            hint=f"rbee models verify --node {origin.name}",
+            details={"node": origin.name, "path": path},
+        )
+
+
+async def _pieces(running: script.RunningScript, left: int) -> AsyncIterator[bytes]:
+    """What the node sends, in pieces worth a round through the event loop; no more than `left` bytes."""
+    pending = bytearray()
+    while left > 0 and (data := await running.read()):
+        pending += data[:left]
+        left -= min(left, len(data))
+        if len(pending) >= PIECE:
+            yield bytes(pending)
+            pending.clear()
+    if pending:
+        yield bytes(pending)
+
+
+def differs(node: str, shown: str, origin: str, expected: str, got: str) -> ChecksumMismatch:
+    """What arrived is not what the note of the origin says, twice."""
+    return ChecksumMismatch(
+        f"node {node!r}: {shown} from {origin} differs from its SHA-256 after two tries",
+        hint=f"rbee models verify {expected[:12]} --node {origin}",
+        details={"node": node, "expected": expected, "got": got},
+    )

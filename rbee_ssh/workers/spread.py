@@ -1,0 +1,186 @@
+"""`models copy`, and `models pull` to several nodes: a model from one node's store to those of others."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from rbee_ssh import inventory as inventories
+from rbee_ssh.errors import ModelNotFound, RbeeError, ResponseInvalid
+from rbee_ssh.models import receiver, relay
+from rbee_ssh.models.receiver import STORE, Incoming, Placed
+from rbee_ssh.models.relay import Target
+from rbee_ssh.models.stored import StoredFile, StoredModel
+from rbee_ssh.models.tally import Tally
+from rbee_ssh.node.scripts import LIB, compose
+from rbee_ssh.ssh import script
+from rbee_ssh.ssh.connection import Connection
+from rbee_ssh.workers import store
+from rbee_ssh.workers.fleet import Fleet
+from rbee_ssh.workers.push import AT_ONCE, Pushed
+
+_SUM = compose(
+    LIB, STORE, then='rbee_sha256_tool; [ -z "$SHA256" ] || printf \'sha256\\t%s\\n\' "$($SHA256 <"$1")"'
+)
+_SUM_SECONDS = 3600.0
+
+
+async def copy(
+    fleet: Fleet,
+    reference: str,
+    origin: str | None,
+    nodes: Sequence[str],
+    on_node: Callable[[Pushed], None],
+) -> dict[str, RbeeError]:
+    """Copy a model to these nodes.
+
+    Args:
+        origin: the node to copy from; None for any that has it.
+        on_node: told of each node as it has all of it.
+
+    Returns:
+        The nodes where that failed, with the reason.
+
+    Raises:
+        ModelNotFound, ModelAmbiguous, ModelRefInvalid: see models/find.py.
+        RbeeError: of the origin, or of the only node.
+    """
+    asked = [origin] if origin is not None else list(fleet.inventory.nodes)
+    found, _ = await store.copies(fleet, reference, asked)
+    whole = [model for model in found if model.whole]
+    if not whole:
+        raise ModelNotFound(
+            f"{found[0].name} on {found[0].node} is not whole",
+            hint=f"rbee models verify --node {found[0].node}",
+            details={"node": found[0].node, "path": found[0].path},
+        )
+    targets = [name for name in nodes if name != whole[0].node]
+    failed = await spread(fleet, whole[0], targets, on_node)
+    if len(targets) == 1 and failed:
+        raise failed[targets[0]]
+    return failed
+
+
+async def spread(
+    fleet: Fleet, model: StoredModel, nodes: Sequence[str], on_node: Callable[[Pushed], None]
+) -> dict[str, RbeeError]:
+    """Bring a stored model to other nodes, through here, three of them at once.
+
+    Each file is read once for three nodes, which get it at the pace of the slowest; it is proven on arrival.
+    No node connects to another, so none needs a key or an agent for it.
+
+    Returns:
+        The nodes where that failed, with the reason.
+
+    Raises:
+        RbeeError: of the node that has the model.
+    """
+    failed: dict[str, RbeeError] = {}
+    if not nodes:
+        return failed
+    origin = await fleet.connect(model.node)
+    sums = [file.note.sha256 or await _sum(origin, f"{model.store}/{file.place}") for file in model.files]
+    where = nodes[0] if len(nodes) == 1 else f"{len(nodes)} nodes"
+    fleet.story.say(f"copying {model.name} ({model.size // receiver.MIB} MiB) from {model.node} to {where}")
+    tally = Tally(fleet.story, f"{model.name} from {model.node} to {where}", model.size, len(nodes))
+    for begin in range(0, len(nodes), AT_ONCE):
+        batch = nodes[begin : begin + AT_ONCE]
+        connections: dict[str, Connection] = {}
+        for name in batch:
+            try:
+                connections[name] = await fleet.connect(name)
+            except RbeeError as error:
+                failed[name] = error
+                tally.leave(name)
+        paths: dict[str, str] = {}
+        for file, sha256 in zip(model.files, sums, strict=True):
+            placed, lost = await _file(fleet, origin, model, file, sha256, connections, tally)
+            failed |= lost
+            for name in lost:
+                tally.leave(name)
+                del connections[name]
+            for name, one in placed.items():
+                paths.setdefault(name, one.path)
+        for name in connections:
+            on_node(Pushed(name, paths[name], sums[0], model.size))
+    return failed
+
+
+async def _file(
+    fleet: Fleet,
+    origin: Connection,
+    model: StoredModel,
+    file: StoredFile,
+    sha256: str,
+    connections: dict[str, Connection],
+    tally: Tally,
+) -> tuple[dict[str, Placed], dict[str, RbeeError]]:
+    """One file to some nodes: where each has it now, or why not. What arrives wrong is sent once more."""
+    path = f"{model.store}/{file.place}"
+    placed: dict[str, Placed] = {}
+    failed: dict[str, RbeeError] = {}
+    pending = dict(connections)
+    for attempt in (1, 2):
+        targets = [
+            Target(connection, _incoming(fleet, name, file, sha256)) for name, connection in pending.items()
+        ]
+        if not targets:
+            break
+        again: dict[str, Connection] = {}
+        answers = await relay.relay(origin, path, targets, fleet.story, tally)
+        for target in targets:
+            name, answer = target.connection.name, answers[target.connection.name]
+            try:
+                if isinstance(answer, RbeeError):
+                    raise answer
+                if isinstance(answer, Placed):
+                    fleet.story.say(f"{file.name} is on {name} already: {answer.path}")
+                    tally.count(name, path, file.size)
+                    placed[name] = answer
+                elif answer in (sha256, ""):
+                    placed[name] = await _place(target, file, sha256, verified=bool(answer))
+                else:
+                    await receiver.forget(target.connection, target.incoming)
+                    if attempt == 2:
+                        raise relay.differs(name, file.name, origin.name, sha256, answer)
+                    fleet.story.warn(f"what arrived on {name} differs from {path}; sending it once more")
+                    again[name] = target.connection
+            except RbeeError as error:
+                failed[name] = error
+        pending = again
+    return placed, failed
+
+
+def _incoming(fleet: Fleet, name: str, file: StoredFile, sha256: str) -> Incoming:
+    models_dir = inventories.node(fleet.inventory, name).models_dir
+    return Incoming(models_dir, sha256[:24], file.size, file.name, sha256)
+
+
+async def _place(target: Target, file: StoredFile, sha256: str, *, verified: bool) -> Placed:
+    now = int(time.time())
+    note = replace(
+        file.note,
+        sha256=sha256,
+        size=file.size,
+        fetched=now,
+        last_used=now,
+        verified=now if verified else None,
+    )
+    placed = await receiver.place(target.connection, target.incoming, file.place, note, sha256)
+    if placed is None:
+        raise ResponseInvalid(f"node {target.connection.name!r} lost {file.name} after it had arrived")
+    return placed
+
+
+async def _sum(origin: Connection, path: str) -> str:
+    """The SHA-256 of a file whose note has none.
+
+    Raises:
+        ResponseInvalid: the node cannot tell.
+    """
+    result = await script.run(origin, _SUM, [path], timeout=_SUM_SECONDS)
+    found = [line.split("\t")[1].split(" ")[0] for line in result.stdout.split("\n") if "\t" in line]
+    if not found or len(found[0]) != 64 or not set(found[0]) <= set("0123456789abcdef"):
+        raise ResponseInvalid(f"node {origin.name!r} cannot tell the SHA-256 of {path}")
+    return found[0]
