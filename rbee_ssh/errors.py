@@ -14,7 +14,7 @@ RbeeError
 │   └── EngineMissing · EngineBroken · BackendUnavailable · SetupFailed
 ├── ModelFault                    exit 1: the model file
 │   ├── ModelNotFound · ModelForbidden · ModelAmbiguous · ModelInvalid · ModelInUse
-│   └── RamShort · DiskShort · DiskFull · DownloadFailed · ChecksumMismatch
+│   └── RamShort · VramShort · DiskShort · DiskFull · DownloadFailed · ChecksumMismatch
 ├── WorkerFault                   exit 1: a running engine
 │   ├── WorkerStartFailed · WorkerStartTimeout
 │   ├── WorkerBusy · WorkerCrashed · WorkerStalled
@@ -224,6 +224,12 @@ class ModelInUse(ModelFault):
 
 class RamShort(ModelFault):
     code = "RAM_SHORT"
+
+
+class VramShort(ModelFault):
+    """It does not fit into what is free of the GPUs it was to go to."""
+
+    code = "VRAM_SHORT"
 
 
 class DiskShort(ModelFault):

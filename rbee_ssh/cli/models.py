@@ -9,6 +9,7 @@ from rbee_ssh.cli.options import LazyGroup
 # Imported when one is called or the help lists them: name → "module:attribute".
 COMMANDS: dict[str, str] = {
     "pull": "rbee_ssh.cli.models_pull:pull",
+    "show": "rbee_ssh.cli.models_show:show",
     "push": "rbee_ssh.cli.models_push:push",
     "copy": "rbee_ssh.cli.models_copy:copy",
     "list": "rbee_ssh.cli.models_list:list_",

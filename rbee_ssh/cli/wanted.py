@@ -47,6 +47,7 @@ _OPTIONS = (
     ),
     click.option("--backend", metavar="NAME", help="cpu, cuda, rocm, vulkan, metal, or auto."),
     click.option("--device", metavar="LIST", help="Indices of the backend's devices: 0, or 0,1."),
+    click.option("--no-evict", is_flag=True, help="Stop no idle worker of yours to make room for this one."),
 )
 
 
@@ -67,6 +68,7 @@ def worker_request(
     engine: str | None,
     backend: str | None,
     device: str | None,
+    no_evict: bool = False,
 ) -> WorkerRequest:
     """What these options ask for.
 
@@ -111,6 +113,7 @@ def worker_request(
         engine=engine,
         backend=backend,
         device=device,
+        evict=not no_evict,
     )
 
 

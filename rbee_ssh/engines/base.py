@@ -15,6 +15,7 @@ class EngineFound:
     `problem` says why it does not run (exit status in words, the loader's own line), None when it does.
     `backends` are those it can compute on, "cpu" among them; empty when the probe could not tell.
     `devices` are the names llama.cpp gives the node's devices ("CUDA0"), as far as it lists them.
+    `memory` holds the name, total and free bytes of those that the engine itself told.
     `library_path` is the LD_LIBRARY_PATH it was probed with and has to be started with, because its shared
     libraries lie beside it; None when it needs none.
     """
@@ -26,6 +27,7 @@ class EngineFound:
     backends: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()
     library_path: str | None = None
+    memory: tuple[tuple[str, int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

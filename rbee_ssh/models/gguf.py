@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from rbee_ssh.models.ggml_types import tensor_bytes
+from rbee_ssh.models.ggml_types import FILE_TYPES, GUESSED, tensor_bytes
 
 MAX_KEYS = 65_536
 MAX_TENSORS = 65_536
@@ -29,6 +29,7 @@ MAX_HEADER = 128 * 2**20  # the largest vocabularies of today need 20
 
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
+_TOKENS = "tokenizer.ggml.tokens"
 _LAYER = re.compile(r"blk\.([0-9]{1,4})\.")
 
 Value = bool | int | float | str | list[bool | int | float]
@@ -85,6 +86,17 @@ class Gguf:
         return (
             value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**40 else None
         )
+
+    @property
+    def quant(self) -> str | None:
+        """The name of the file's type, such as Q4_K_M; None for one that is not known here."""
+        value = self.keys.get("general.file_type")
+        return FILE_TYPES.get(value & ~GUESSED) if isinstance(value, int) else None
+
+    @property
+    def tells(self) -> bool:
+        """Whether it is enough for an estimate: the whole, or the architecture's own keys."""
+        return not self.wants or (self.vocabulary is not None and bool(self.number("block_count")))
 
     @property
     def parts(self) -> int:
@@ -146,6 +158,7 @@ def parse(data: bytes, size: int) -> Gguf:
         return Gguf(0, {}, wants=short.at)
     keys: dict[str, Value] = {}
     vocabulary: int | None = None
+    key = ""
     try:
         tensor_count, key_count = cursor.number("Q"), cursor.number("Q")
         if key_count > MAX_KEYS or tensor_count > MAX_TENSORS:
@@ -153,7 +166,7 @@ def parse(data: bytes, size: int) -> Gguf:
         for _ in range(key_count):
             key = cursor.text(LONGEST_KEY)
             value, length = cursor.value()
-            if key == "tokenizer.ggml.tokens":
+            if key == _TOKENS:
                 vocabulary = length
             if value is not None and len(key) <= 128 and len(keys) < MAX_KEPT:
                 keys[key] = value
@@ -161,7 +174,7 @@ def parse(data: bytes, size: int) -> Gguf:
     except _Short as short:
         if len(data) >= MAX_HEADER:
             raise Malformed(f"its header is longer than {MAX_HEADER} bytes") from None
-        return Gguf(version, keys, vocabulary, wants=short.at)
+        return Gguf(version, keys, vocabulary if key != _TOKENS else cursor.length, wants=short.at)
     return Gguf(version, keys, vocabulary, tensors)
 
 
@@ -178,6 +191,7 @@ class _Cursor:
     def __init__(self, data: bytes, size: int) -> None:
         self._data, self.file_size, self.at = data, size, 0
         self._order = "<"
+        self.length: int | None = None  # of the array that is being read
 
     def start(self) -> int:
         """Magic and version; the version's byte order is the file's."""
@@ -219,6 +233,7 @@ class _Cursor:
 
     def value(self) -> tuple[Value | None, int]:
         """A key's value, None when it is not worth keeping, and its length when it is an array."""
+        self.length = None
         kind = self.number("I")
         if kind == _STRING:
             length = self.number("Q")
@@ -230,6 +245,7 @@ class _Cursor:
 
     def _array(self) -> tuple[Value | None, int]:
         kind, count = self.number("I"), self.number("Q")
+        self.length = count
         if kind == _STRING:
             self._strings(count)
             return None, count

@@ -42,6 +42,7 @@ rbee_engines() {
             name=${extra#env:}
             case ${name%%=*} in '' | [0-9]* | *[!A-Za-z0-9_]*) ;; *) export "${name%%=*}=${name#*=}" ;; esac
             ;;
+        header:*) ;;
         *) set -- "$@" "$extra" ;;
         esac
     done
@@ -230,5 +231,7 @@ if "xllamacpp" in found and "devices" in sys.argv[1:]:
     import xllamacpp
     for device in xllamacpp.get_device_info():
         tell("xllamacpp_device", device["name"])
+        tell("xllamacpp_memory", "%s %s %s" % (
+            device["name"], device.get("memory_total", "?"), device.get("memory_free", "?")))
     tell("xllamacpp_imports", "done")
 '

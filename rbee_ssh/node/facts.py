@@ -27,13 +27,17 @@ MAX_RECORDS = 2000
 class ModelFile:
     """The model file that was asked about. `state`: "gguf", "missing", "unreadable" or "invalid" (not GGUF).
 
-    `size` in bytes and `mtime` in seconds by the node's clock; None when it could not be looked at.
+    `size` in bytes and `mtime` in seconds by the node's clock; None when it could not be looked at. `total`:
+    bytes of all parts, where it is the first of a split model. `head`: its first bytes, if they were asked
+    for.
     """
 
     path: str
     state: str
     size: int | None = None
     mtime: int | None = None
+    total: int | None = None
+    head: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,7 @@ def arguments(
     device: str | None = None,
     pythons: Iterable[str] = (),
     brief: bool = False,
+    known_header: str | None = None,
 ) -> list[str]:
     """The arguments of the probe.
 
@@ -89,13 +94,19 @@ def arguments(
         backend: what the worker asks for; a GPU's makes every engine tell its devices.
         pythons: interpreters to look into beside the usual ones.
         brief: without account, clock and the Pythons that have no engine; a few milliseconds instead of 40.
+        known_header: SIZE:MTIME of the model file whose header is known, "" when it never was; None asks for
+            no header.
     """
     if backend not in ("auto", "cpu") or device is not None:
         engine = "all" if engine == "auto" else f"{engine},devices"
     if brief:
         engine += ",brief"
     env = [f"env:{name}={value}" for name, value in node.env]
-    return [node.models_dir, node.engine_path or "", node.python or "", model_path, engine, *pythons, *env]
+    header = [] if known_header is None else [f"header:{known_header}"]
+    return [
+        *(node.models_dir, node.engine_path or "", node.python or "", model_path, engine),
+        *(*pythons, *env, *header),
+    ]
 
 
 def parse_facts(text: str) -> Facts:
@@ -145,7 +156,7 @@ def parse_facts(text: str) -> Facts:
         linger=linger,
         kill_user_processes=kills,
         clock=None if clock is None else float(clock),
-        model=_model(one.all("model")),
+        model=_model(one),
         looked=tuple(f"{fields[0]} in {', '.join(filter(None, fields[1:]))}" for fields in one.all("looked")),
         problems=(
             *map(clean, one.lines("problem")),
@@ -210,10 +221,14 @@ def _disk(lines: Iterable[str]) -> int | None:
     return None
 
 
-def _model(records: Sequence[Sequence[str]]) -> ModelFile | None:
-    for fields in records:
+def _model(one: _Lookup) -> ModelFile | None:
+    for fields in one.all("model"):
         if len(fields) >= 4 and fields[0] in ("gguf", "missing", "unreadable", "invalid"):
-            return ModelFile(fields[3], fields[0], integer(fields[1]), integer(fields[2]))
+            head = "".join(one.lines("header"))
+            return ModelFile(
+                *(fields[3], fields[0], integer(fields[1]), integer(fields[2]), one.number("model_bytes")),
+                head=bytes.fromhex(head) if re.fullmatch("(?:[0-9a-f]{2})*", head) else b"",
+            )
     return None
 
 

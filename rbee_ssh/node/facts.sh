@@ -3,7 +3,8 @@
 # $5 which engines: all, auto (as far as the first that runs), a name, or none: then nothing of what stays the same
 #    from one look to the next is told. "auto,devices" lists devices as well; "all,brief" leaves out what a table of
 #    many nodes does not show, and does not start a Python that has no engine
-# $6… more Pythons to look into, and env:NAME=VALUE, the variables that engines are started with
+# $6… more Pythons to look into; env:NAME=VALUE, the variables that engines are started with; header:SIZE:MTIME,
+# the model file whose header is known: of any other the header is sent
 # Numbers are sent as the node tells them. What they mean is decided in Python, where it can be tested.
 
 # engines.sh stands before this file. A subshell: neither variables nor traps nor the locale reach what stands behind it.
@@ -181,7 +182,7 @@ rbee_facts() (
     limits() {
         group=$2
         while :; do
-            limit= usage= cache=
+            limit= usage= cache=0 total=0
             { read -r limit <"$1$group/$3"; } 2>/dev/null
             # 16 digits are a petabyte: version 1 says "no limit" so.
             case $limit in
@@ -189,8 +190,13 @@ rbee_facts() (
             *)
                 read -r usage <"$1$group/$4"
                 while read -r name value; do
-                    case $name in inactive_file | total_inactive_file) cache=$value ;; esac
+                    case $name in
+                    # The files of what is below count in the group's usage too; version 2 adds them up by itself.
+                    total_inactive_file | total_active_file) total=$((total + value)) ;;
+                    inactive_file | active_file) cache=$((cache + value)) ;;
+                    esac
                 done 2>/dev/null <"$1$group/memory.stat"
+                [ "$total" -eq 0 ] || cache=$total
                 put cgroup "$limit" "$usage" "$cache"
                 ;;
             esac
@@ -237,6 +243,7 @@ rbee_facts() (
                 state=invalid
             fi
             put model "$state" "${stat%% *}" "${stat#* }" "$file"
+            [ "$state" != gguf ] || header "${stat%% *}:${stat#* }"
             return
         fi
         # What lies in a directory that may not be entered cannot be called missing.
@@ -246,6 +253,23 @@ rbee_facts() (
         state=missing
         [ -x "$place" ] || state=unreadable
         put model "$state" '' '' "$file"
+    }
+
+    # header SIZE:MTIME: model_bytes<TAB>of all parts of a split model, and header<TAB>hex, 2000 bytes a line.
+    header() {
+        case $file in
+        *-00001-of-?????.gguf)
+            bytes=0
+            for part in "${file%-00001-of-*}"-?????-of-"${file##*-of-}"; do
+                part=$(stat -L -c %s "$part" 2>/dev/null || stat -L -f %z "$part" 2>/dev/null)
+                bytes=$((bytes + ${part:-0}))
+            done
+            put model_bytes "$bytes"
+            ;;
+        esac
+        case $known in '' | "header:$1") return ;; esac
+        dd if="$file" bs=4096 count=8 2>/dev/null | od -An -v -tx1 | tr -d ' \n\t' | fold -w 4000 |
+            while IFS= read -r text || [ -n "$text" ]; do put header "$text"; done
     }
 
     # What systemd does to a user's processes when the last session ends.
@@ -276,6 +300,10 @@ rbee_facts() (
     }
 
     libraries=
+    known=
+    for extra do
+        case $extra in header:*) known=$extra ;; esac
+    done
     machine
     storage "$1"
     [ -z "$4" ] || model "$4"

@@ -12,7 +12,10 @@ from rbee_ssh.engines.exit_status import in_words
 from rbee_ssh.node.text import clean, integer
 
 # "  CUDA0: NVIDIA GeForce RTX 3090 (24149 MiB, 23888 MiB free)"
-_DEVICE = re.compile(r"\s*([A-Za-z][^\s:]*(?:\[[^\]]*\])?): .*\([0-9]+ MiB, [0-9]+ MiB free\)\s*$")
+_DEVICE = re.compile(
+    r"\s*([A-Za-z][^\s:]*(?:\[[^\]]*\])?): .*\(([0-9]{1,9}) MiB, ([0-9]{1,9}) MiB free\)\s*$"
+)
+MIB = 2**20
 _LIBRARIES = {"cuda": "cuda", "hip": "rocm", "vulkan": "vulkan", "metal": "metal"}
 
 
@@ -89,7 +92,8 @@ def _binary(block: _Block) -> EngineFound:
     version = next(
         (found[1] for line in block.output if (found := re.match(r"version:\s*(.{1,80})", line))), "?"
     )
-    devices = tuple(found[1] for line in block.devices if (found := _DEVICE.match(line)))
+    listed = [found for line in block.devices if (found := _DEVICE.match(line))]
+    devices = tuple(found[1] for found in listed)
     known = block.listed == 0 and any("Available devices" in line for line in block.devices)
     return EngineFound(
         name,
@@ -98,6 +102,7 @@ def _binary(block: _Block) -> EngineFound:
         backends=_backends(devices) if known else (),
         devices=devices,
         library_path=library_path or None,
+        memory=tuple((found[1], int(found[2]) * MIB, int(found[3]) * MIB) for found in listed),
     )
 
 
@@ -114,6 +119,7 @@ def _packages(
             problem=f"it cannot be imported: {_why(status, output)}" if broken else None,
             backends=_backends(devices) if "done" in imports else (),
             devices=tuple(device for device in devices if device != "CPU"),
+            memory=tuple(_memory(values.get("xllamacpp_memory", ()))),
         )
     if version := values.get("llama_cpp_python"):
         lacks = values.get("server_lacks", [""])[0]
@@ -128,6 +134,13 @@ def _packages(
             else None,
             backends=("cpu", *backends) if libraries else (),
         )
+
+
+def _memory(lines: Iterable[str]) -> Iterable[tuple[str, int, int]]:
+    for line in lines:
+        name, total, free = (*line.rsplit(" ", 2), "", "")[:3]
+        if name != "CPU" and (total_bytes := integer(total)) and (free_bytes := integer(free)) is not None:
+            yield name, total_bytes, free_bytes
 
 
 def _backends(devices: Iterable[str]) -> tuple[str, ...]:

@@ -133,6 +133,24 @@ rbee_cpu() {
     fi
 }
 
+# rbee_memory PGID: MEMORY is "OWN FILES PEAK" of the whole process group in KiB: what only it has, what it has
+# mapped of files, and the most that both together were. Empty where the system does not tell; the second and
+# third are 0 where it tells one number only.
+rbee_memory() {
+    MEMORY=
+    [ -n "$1" ] || return 0
+    if [ ! -d /proc/self ]; then
+        MEMORY=$(LC_ALL=C ps -A -o pgid= -o rss= | awk -v g="$1" '$1 == g { r += $2 } END { if (r) print r, 0, 0 }')
+        return
+    fi
+    RBEE_M=/proc/$1/status
+    rbee_childless "$1" || RBEE_M=$(cat /proc/[0-9]*/stat 2>/dev/null | awk -v g="$1" \
+        '{ p = $1; sub(/^.*\) /, ""); if ($3 == g || $4 == g) printf " /proc/%s/status", p }')
+    # shellcheck disable=SC2086
+    [ -z "$RBEE_M" ] || MEMORY=$(awk '/^VmHWM:/ { p += $2 } /^RssAnon:|^RssShmem:/ { a += $2 } /^RssFile:/ { f += $2 }
+        END { if (p) print a + 0, f + 0, p }' $RBEE_M 2>/dev/null)
+}
+
 # Each thread has children of its own. Not every kernel tells them.
 rbee_childless() {
     for RBEE_F in "/proc/$1/task"/*/children; do

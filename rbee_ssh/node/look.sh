@@ -13,6 +13,13 @@ rbee_show() {
         [ -z "$GOT" ] || printf '%s\t%s\n' "$RBEE_F" "$GOT"
     done
     [ "$STATE" != busy ] || printf 'connections\t%s\n' "$(printf '%s' "$CONNS" | wc -w)"
+    case $STATE in
+    loading | idle | busy)
+        rbee_get "$1/pid"
+        rbee_memory "${GOT%% *}"
+        [ -z "$MEMORY" ] || printf 'memory\t%s\n' "$MEMORY"
+        ;;
+    esac
     printf 'log-size\t%s\n' "$({ wc -c <"$1/log"; } 2>/dev/null)"
     [ ! -e "$1/forced" ] || printf 'forced\t1\n'
     case $STATE in

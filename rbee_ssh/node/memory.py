@@ -13,8 +13,8 @@ def linux(meminfo: Iterable[str], groups: Iterable[Sequence[str]] = ()) -> tuple
 
     Args:
         meminfo: lines of /proc/meminfo, in KiB.
-        groups: limit, usage and inactive file cache of each control group we are in, in bytes. The cache
-            counts as usage and is given up when the group runs short.
+        groups: limit, usage and file cache of each control group we are in, in bytes. The cache counts as
+            usage and is given up when the group runs short, as MemAvailable has it for the machine.
     """
     fields: dict[str, int] = {}
     for line in meminfo:

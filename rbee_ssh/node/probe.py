@@ -38,6 +38,7 @@ async def probe(
     backend: str = "auto",
     device: str | None = None,
     brief: bool = False,
+    known_header: str | None = None,
 ) -> Probe:
     """Ask a node.
 
@@ -47,6 +48,7 @@ async def probe(
             look to the next, and no more.
         backend, device: what the worker asks for; a GPU's makes every engine tell its devices.
         brief: for a table of many nodes; see facts.arguments.
+        known_header: of the model file; see facts.arguments.
 
     Raises:
         NodeFault: the connection or its shell.
@@ -58,6 +60,7 @@ async def probe(
         backend=backend,
         device=device,
         brief=brief,
+        known_header=known_header,
         # The embedded node is this machine: our own interpreter may well have an engine.
         pythons=[sys.executable] if connection.embedded else [],
     )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rbee_ssh import inventory as inventories
 from rbee_ssh.inventory import Inventory
@@ -13,6 +14,8 @@ from rbee_ssh.registry import Registry, WorkerEntry
 from rbee_ssh.ssh.connection import Connection
 from rbee_ssh.ssh.wire import Wire
 from rbee_ssh.story import Story
+
+LATER = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,7 @@ class Fleet:
         self._wire = Wire(inventory.nodes, inventory.timeouts)
         self._connections: dict[str, asyncio.Task[Connection]] = {}
         self._begun: set[str] = set()
+        self._later: set[asyncio.Task[None]] = set()
         self.started: dict[str, str] = {}  # workers that this command started, each with its node
 
     async def __aenter__(self) -> Self:
@@ -45,6 +49,11 @@ class Fleet:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if self._later:
+            await asyncio.wait(self._later, timeout=LATER if kind is None else 0)
+            for later in self._later:
+                later.cancel()
+            await asyncio.gather(*self._later, return_exceptions=True)
         tasks = list(self._connections.values())
         for task in tasks:
             task.cancel()
@@ -88,6 +97,11 @@ class Fleet:
         if name not in self._connections:
             self._open(name, None)
             self._begun.add(name)
+
+    def later(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do what the answer need not wait for. At the end of the command it has LATER seconds more; how it
+        ends is nobody's concern."""
+        self._later.add(asyncio.ensure_future(work))
 
     def _open(self, name: str, tries: int | None) -> asyncio.Task[Connection]:
         node = inventories.node(self.inventory, name)

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from rbee_ssh.errors import RamShort
 
 MIB = 2**20
-# Compute buffers and the engine itself, on top of weights and a tenth for the cache.
-OVERHEAD_BYTES = 256 * MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,17 +18,14 @@ class Candidate:
     ready: bool  # a worker with this match is ready there
     live: bool  # … or on its way
     has_model: bool
-    free_bytes: int | None  # of the device it would run on
-    claimed_bytes: int = 0  # what workers still loading there will take
+    need_bytes: int | None  # of the device it would run on
+    have_bytes: int | None  # free there, without what others will still take
+    room_bytes: int = 0  # what stopping idle workers would add
 
 
-def need_bytes(model_bytes: int) -> int:
-    """A floor for the memory that a model takes: its weights, a tenth for the cache, and the engine."""
-    return model_bytes + model_bytes // 10 + OVERHEAD_BYTES
-
-
-def choose(candidates: Sequence[Candidate], model_bytes: int) -> str:
-    """A ready worker's node, else one where it is loading, else the most free memory that it fits.
+def choose(candidates: Sequence[Candidate]) -> str:
+    """A ready worker's node, else one where it is loading, else the most free memory that it fits. Where it
+    fits only if others are stopped comes last.
 
     Raises:
         RamShort: it fits nowhere.
@@ -38,20 +33,24 @@ def choose(candidates: Sequence[Candidate], model_bytes: int) -> str:
     for serving in ([c for c in candidates if c.ready], [c for c in candidates if c.live]):
         if serving:
             return serving[0].node
-    need = need_bytes(model_bytes)
-    fitting = [c for c in candidates if c.free_bytes is None or c.free_bytes - c.claimed_bytes >= need]
-    if not fitting:
-        have = ", ".join(
-            f"{c.node} {max(0, (c.free_bytes or 0) - c.claimed_bytes) // MIB} MiB" for c in candidates
-        )
-        raise RamShort(
-            f"the model needs about {need // MIB} MiB and fits on no node; free: {have}",
-            hint="rbee workers list   # then rbee workers stop ID, or take a smaller quant",
-            details={
-                "need_bytes": need,
-                "model_bytes": model_bytes,
-                "free_bytes": {c.node: c.free_bytes for c in candidates},
-            },
-        )
-    # A node that has the file is worth a good deal of memory: nothing needs to be sent.
-    return max(fitting, key=lambda c: (c.has_model, (c.free_bytes or 0) - c.claimed_bytes)).node
+    for makes_room in (False, True):
+        fitting = [c for c in candidates if _fits(c, makes_room)]
+        if fitting:
+            # A node that has the file is worth a good deal of memory: nothing needs to be sent.
+            return max(fitting, key=lambda c: (c.has_model, c.have_bytes or 0)).node
+    each = ", ".join(f"{c.node} {max(0, c.have_bytes or 0) // MIB}" for c in candidates)
+    need = max(c.need_bytes or 0 for c in candidates)
+    raise RamShort(
+        f"the model needs about {-(-need // MIB)} MiB and fits on no node; free, in MiB: {each}",
+        hint="a smaller --context, a smaller quant, or rbee workers list and rbee workers stop ID",
+        details={
+            "need_bytes": {c.node: c.need_bytes for c in candidates},
+            "have_bytes": {c.node: c.have_bytes for c in candidates},
+        },
+    )
+
+
+def _fits(one: Candidate, makes_room: bool) -> bool:
+    if one.need_bytes is None or one.have_bytes is None:
+        return True
+    return one.have_bytes + (one.room_bytes if makes_room else 0) >= one.need_bytes

@@ -10,12 +10,13 @@ from pathlib import Path
 from rbee_ssh import inventory as inventories
 from rbee_ssh.errors import ModelInvalid, ModelNotFound, RbeeError, UsageInvalid
 from rbee_ssh.inventory import Node
-from rbee_ssh.models import deliver
+from rbee_ssh.models import deliver, header
+from rbee_ssh.models.header import Known
 from rbee_ssh.models.refs import HubRef, LocalFileRef, NodeFileRef, UrlRef
 from rbee_ssh.models.remote import Remote, from_memo, memo_key
 from rbee_ssh.models.store import in_store
 from rbee_ssh.node.choose import Choice, choose_engine
-from rbee_ssh.node.facts import Facts
+from rbee_ssh.node.facts import Facts, ModelFile
 from rbee_ssh.node.probe import probe
 from rbee_ssh.ssh.connection import Connection
 from rbee_ssh.ssh.quote import quote
@@ -29,11 +30,12 @@ from rbee_ssh.workers.wish import Wish, match, wish
 
 @dataclass(frozen=True, slots=True)
 class ModelOnNode:
-    """A model file as a node has it: absolute path, bytes, Unix seconds."""
+    """A model file as a node has it: absolute path, bytes, Unix seconds. `total`: bytes of all its parts."""
 
     path: str
     size: int
     mtime: int
+    total: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,12 @@ class Prepared:
     model: ModelOnNode | None
     source: deliver.Source | None
     remote: Remote | None = None
+    known: Known | None = None  # of the file on the node
+
+    @property
+    def path(self) -> str:
+        """Where the model is, or will be, on the node, as the node is asked for it."""
+        return _path_on_node(self.wish, self.source, self.remote)
 
     @property
     def model_size(self) -> int:
@@ -84,10 +92,10 @@ async def prepare_all(fleet: Fleet, request: WorkerRequest) -> list[Prepared]:
         raise UsageInvalid("the inventory has no node", hint="add a [nodes.NAME] with a host")
     wishes = [wish(request, fleet.inventory, inventories.node(fleet.inventory, name)) for name in names]
     source = await _source(fleet, wishes)
-    remote = await _remote(fleet, wishes)
+    remote = await remote_of(fleet, wishes)
     tries = None if len(wishes) == 1 else 1
     answers = await asyncio.gather(
-        *(_prepare(fleet, one, source, remote, tries) for one in wishes), return_exceptions=True
+        *(prepare(fleet, one, source, remote, tries) for one in wishes), return_exceptions=True
     )
     able = [answer for answer in answers if isinstance(answer, Prepared)]
     refused = [answer for answer in answers if isinstance(answer, RbeeError)]
@@ -109,7 +117,7 @@ async def _source(fleet: Fleet, wishes: list[Wish]) -> deliver.Source | None:
     return None
 
 
-async def _remote(fleet: Fleet, wishes: list[Wish]) -> Remote | None:
+async def remote_of(fleet: Fleet, wishes: list[Wish]) -> Remote | None:
     """What a reference to the hub or a URL meant when it was last asked for, or else means now.
 
     Not asked again: a model does not change because somebody uploads another one, and a node that has it
@@ -126,12 +134,23 @@ async def _remote(fleet: Fleet, wishes: list[Wish]) -> Remote | None:
     return None
 
 
-async def _prepare(
+async def prepare(
     fleet: Fleet, wanted: Wish, source: deliver.Source | None, remote: Remote | None, tries: int | None
 ) -> Prepared:
+    """One node asked for one wish.
+
+    Args:
+        source: the local file's identity; without it, a node is not asked whether it was sent before.
+        remote: what a reference to the hub or a URL means.
+        tries: how often an unreachable node is tried; None for the inventory's number.
+
+    Raises:
+        RbeeError: the way to the node, its engines, or the model on it.
+    """
     node = wanted.node
     connection = await fleet.connect(node.name, tries=tries)
     path = _path_on_node(wanted, source, remote)
+    known = header.remembered(fleet.registry, node.name, path) if path else None
     answer = await probe(
         connection,
         node,
@@ -139,6 +158,7 @@ async def _prepare(
         engine=wanted.engine,
         backend=wanted.backend,
         device=wanted.device,
+        known_header=known.stamp if known else "",
     )
     look = records.parse(answer.look)
     complain(connection, look)
@@ -150,16 +170,31 @@ async def _prepare(
         device=wanted.device,
         node_name=node.name,
     )
+    model = _model(wanted, answer.facts, path, remote)
     return Prepared(
         wish=wanted,
         connection=connection,
         facts=answer.facts,
         look=look,
         choice=choice,
-        model=_model(wanted, answer.facts, path, remote),
+        model=model,
         source=source,
         remote=remote,
+        known=_known(fleet, node.name, path, known, answer.facts.model) if model else None,
     )
+
+
+def _known(fleet: Fleet, node: str, path: str, known: Known | None, file: ModelFile | None) -> Known | None:
+    """What is known of the file there: what was remembered of it, or what the probe has just brought."""
+    if file is None or file.size is None or file.mtime is None:
+        return None
+    if known is not None and (known.size, known.mtime) == (file.size, file.mtime):
+        return known
+    if not file.head:
+        return None
+    known = Known(file.size, file.mtime, header.parse(file.head, file.size, file.path, node))
+    header.remember(fleet.registry, node, path, known)
+    return known
 
 
 def ssh_words(node: Node, nodes: Mapping[str, Node]) -> str:
@@ -225,4 +260,4 @@ def _model(wanted: Wish, facts: Facts, path: str, remote: Remote | None) -> Mode
         )
     # The first part of a split model is the last one that comes: where it is, all are.
     size = remote.size if remote is not None else None
-    return ModelOnNode(found.path or path, size or found.size, found.mtime)
+    return ModelOnNode(found.path or path, size or found.size, found.mtime, size or found.total or found.size)

@@ -12,15 +12,16 @@ from rbee_ssh import engines
 from rbee_ssh.engines.base import LaunchSettings
 from rbee_ssh.errors import ForwardingRefused, ModelNotFound, WorkerStartFailed, WorkerStartTimeout
 from rbee_ssh.models import deliver
+from rbee_ssh.models.memory import Estimate
 from rbee_ssh.models.outgoing import Outgoing
 from rbee_ssh.node.scripts import LIB, LOOK, SUPERVISE, compose, source
 from rbee_ssh.ssh import script
 from rbee_ssh.ssh.connection import Connection
-from rbee_ssh.workers import failure, placement, records
+from rbee_ssh.workers import failure, measure, placement, records, room
 from rbee_ssh.workers.fleet import Fleet
 from rbee_ssh.workers.launch import run_sh, socket_path
 from rbee_ssh.workers.look import complain
-from rbee_ssh.workers.prepare import ModelOnNode, Prepared, prepare_all
+from rbee_ssh.workers.prepare import ModelOnNode, Prepared, prepare, prepare_all
 from rbee_ssh.workers.ready import wait_ready
 from rbee_ssh.workers.records import Look, Record
 from rbee_ssh.workers.stop import stop_on
@@ -67,11 +68,14 @@ async def acquire(fleet: Fleet, request: WorkerRequest) -> Acquired:
 
 async def _acquire(fleet: Fleet, request: WorkerRequest) -> Acquired | None:
     able = await prepare_all(fleet, request)
-    chosen = able[0] if len(able) == 1 else _place(able)
+    chosen = able[0] if len(able) == 1 else await _place(fleet, able, evict=request.evict)
     if chosen.choice.warning:
         fleet.story.warn(chosen.choice.warning)
     for problem in chosen.facts.problems:
         fleet.story.detail(f"{chosen.wish.node.name}: {problem}")
+    estimate = None
+    if chosen.same is None:  # also before a file is sent: it may be large
+        chosen, estimate = await room.ensure(fleet, chosen, evict=request.evict)
     model = chosen.model
     if model is None and chosen.remote is not None:
         from rbee_ssh.models.pull import pull
@@ -79,45 +83,46 @@ async def _acquire(fleet: Fleet, request: WorkerRequest) -> Acquired | None:
         node = chosen.wish.node
         got = await pull(chosen.connection, chosen.remote, node.models_dir, fleet.registry, fleet.story)
         model = ModelOnNode(got.path, got.size, got.mtime)
+        # Its header is there now, and what is free may have changed while it came.
+        chosen = await prepare(fleet, chosen.wish, None, chosen.remote, None)
+        if chosen.same is None:
+            chosen, estimate = await room.ensure(fleet, chosen, evict=request.evict)
     elif model is None:
         if chosen.source is None:
             raise ModelNotFound(f"{chosen.wish.shown} is not on {chosen.wish.node.name}")
         file = Outgoing(chosen.source.stamp, fleet.registry, chosen.source.sha256)
         placed = await deliver.deliver(chosen.connection, file, chosen.wish.node.models_dir, fleet.story)
         model = ModelOnNode(placed.path, placed.size, placed.mtime)
-    return await _find_or_start(fleet, chosen, model)
+    return await _find_or_start(fleet, chosen, model, estimate)
 
 
-def _place(able: list[Prepared]) -> Prepared:
-    size = max(prepared.model_size for prepared in able)
-    name = placement.choose([_candidate(prepared) for prepared in able], size)
+async def _place(fleet: Fleet, able: list[Prepared], *, evict: bool) -> Prepared:
+    """The node that serves: see `placement.choose`."""
+    owner = fleet.registry.client_id()
+    if any(one.same is not None for one in able):
+        offers = [room.Offer()] * len(able)  # one of those it will be
+    else:
+        offers = [room.offer(one, await room.expected(fleet, one), owner) for one in able]
+    name = placement.choose(
+        [
+            placement.Candidate(
+                node=one.wish.node.name,
+                ready=one.same is not None and one.same.state in ("idle", "busy"),
+                live=one.same is not None,
+                has_model=one.model is not None,
+                need_bytes=offered.need,
+                have_bytes=offered.have,
+                room_bytes=offered.room if evict else 0,
+            )
+            for one, offered in zip(able, offers, strict=True)
+        ]
+    )
     return next(prepared for prepared in able if prepared.wish.node.name == name)
 
 
-def _candidate(prepared: Prepared) -> placement.Candidate:
-    same = prepared.same
-    facts = prepared.facts
-    if prepared.choice.backend == "cpu":
-        free = facts.ram_free_bytes
-    else:
-        memory = [gpu.memory_free_bytes for gpu in facts.gpus if gpu.memory_free_bytes is not None]
-        free = max(memory) if memory else facts.ram_free_bytes
-    claimed = sum(
-        placement.need_bytes(size)
-        for record in prepared.look.records
-        if record.state in ("starting", "loading") and isinstance(size := record.spec.get("model_bytes"), int)
-    )
-    return placement.Candidate(
-        node=prepared.wish.node.name,
-        ready=same is not None and same.state in ("idle", "busy"),
-        live=same is not None,
-        has_model=prepared.model is not None,
-        free_bytes=free,
-        claimed_bytes=claimed,
-    )
-
-
-async def _find_or_start(fleet: Fleet, prepared: Prepared, model: ModelOnNode) -> Acquired | None:
+async def _find_or_start(
+    fleet: Fleet, prepared: Prepared, model: ModelOnNode, estimate: Estimate | None
+) -> Acquired | None:
     """One script under the node's lock decides; None when what it found was being retired."""
     wanted, connection = prepared.wish, prepared.connection
     found = prepared.choice.engine
@@ -160,6 +165,8 @@ async def _find_or_start(fleet: Fleet, prepared: Prepared, model: ModelOnNode) -
         "owner": owner,
         "created": time.time(),
     }
+    if estimate is not None:  # while it loads, others leave it that much
+        spec |= {"need_ram": estimate.ram.total, "need_device": estimate.device.total}
     if prepared.same is None:
         fleet.story.say(f"starting {engine.name} with {Path(model.path).name} on {connection.name}")
     fleet.started[worker_id] = connection.name  # before it is: the answer may never reach us
@@ -206,6 +213,8 @@ async def _find_or_start(fleet: Fleet, prepared: Prepared, model: ModelOnNode) -
             await stop_on(connection, [record.id], drain=0)  # nobody could ever reach it
         raise
     fleet.registry.put(records.entry(record, connection.name, (wanted.fingerprint,)))
+    if not reused:
+        fleet.later(measure.keep(fleet.registry, prepared, model, record.id))
     return Acquired(connection, record, reused)
 
 

@@ -23,6 +23,7 @@ class WorkerRequest:
     engine: str | None = None
     backend: str | None = None
     device: str | None = None
+    evict: bool = True  # whether idle workers of ours may be stopped to make room
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from nodes.serving import (
     text_of,
     workers,
 )
+from unit.models.gguf_files import write
 
 from nodekit import Control, LabNode
 from nodekit.engines import Engines
@@ -287,10 +288,20 @@ def test_a_worker_that_is_killed_in_the_middle_is_told(
 
 def test_a_model_that_does_not_load_says_why(node: LabNode, control: Control, engines: Engines) -> None:
     equip(control, engines, node)
-    node.write("broken.gguf", "GGUF and nothing that follows")
-    home = node.exec_local("pwd").stdout.strip()
-    answer = control.rbee("--json", "infer", "--model", f"file://{home}/broken.gguf", PROMPT)
-    error = events(answer)[-1]["error"]
+
+    def refused(name: str, content: bytes) -> dict[str, Any]:
+        node.write(name, "").write_bytes(content)
+        home = node.exec_local("pwd").stdout.strip()
+        answer = control.rbee("--json", "infer", "--model", f"file://{home}/{name}", PROMPT)
+        return dict(events(answer)[-1]["error"])
+
+    # What the header shows is said before a worker is started.
+    error = refused("broken.gguf", b"GGUF and nothing that follows")
+    assert error["code"] == "MODEL_INVALID"
+    assert workers(control) == []
+    # Of what only the engine can know, it has the word.
+    later = {f"later.{key}": 64 for key in ("block_count", "embedding_length", "attention.head_count")}
+    error = refused("later.gguf", write({"general.architecture": "later", **later}))
     assert error["code"] in ("MODEL_INVALID", "WORKER_START_FAILED")
     assert error["details"]["last_lines"]
     (failed,) = workers(control)

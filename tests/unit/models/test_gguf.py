@@ -64,6 +64,9 @@ def test_a_piece_tells_what_it_holds_and_how_much_more_is_wanted() -> None:
     place = HEADER.index(b"tokenizer.ggml.tokens")
     found = parse(HEADER[: place + 40], SIZE)
     assert found.number("context_length") == 4096
+    assert found.vocabulary == 3
+    assert found.tells
+    assert not parse(HEADER[:place], SIZE).tells
     assert found.tensors is None
     assert place + 40 < found.wants <= len(HEADER)
 

@@ -1,0 +1,223 @@
+"""Does it fit? What a worker needs against what is free on its node, and whose stopping would make room.
+Pure.
+
+The kernel counts the pages of mapped model files as free: they can be read again. But a model whose pages are
+taken away while it computes reads them from the disk for every token. So what the running workers have mapped
+is not free here, except of the very file that is to be served, whose pages are shared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from rbee_ssh.engines.devices import backend_of
+from rbee_ssh.models.memory import Estimate, Need
+from rbee_ssh.node.choose import Choice
+from rbee_ssh.node.facts import Facts
+from rbee_ssh.workers.records import Record
+from rbee_ssh.workers.types import LIVE_STATES
+
+KIB = 1024
+RAM, VRAM = "RAM", "VRAM"
+STARTING = ("starting", "loading")
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A worker that holds memory of the kind in question, and what would be free without it. Bytes."""
+
+    id: str
+    model: str
+    state: str
+    held: int
+    ours: bool
+    there: bool  # on the very device
+    created: float
+
+    @property
+    def can_go(self) -> bool:
+        """Whether it may be stopped to make room: one of this control machine, there, that does nothing."""
+        return self.ours and self.there and self.state == "idle"
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """What a worker will take of one kind of memory, and what there is of it. Bytes."""
+
+    kind: str  # RAM or VRAM
+    need: Need
+    have: int
+    free: int  # as the node says, without what its workers still need
+    holders: tuple[Holder, ...]
+
+    @property
+    def short(self) -> bool:
+        return self.need.total > self.have
+
+
+def balances(
+    estimate: Estimate, facts: Facts, choice: Choice, records: Iterable[Record], *, path: str, owner: str
+) -> list[Balance]:
+    """Each kind of memory that the worker will take, and that the node can tell of.
+
+    Args:
+        records: the node's workers.
+        path: of the model file on the node.
+        owner: the id of this control machine.
+    """
+    records = [record for record in records if record.state in LIVE_STATES]
+    shared = choice.backend == "metal"  # the GPU computes in the machine's own memory
+    found = []
+    if (free := facts.ram_free_bytes) is not None:
+        need = _together(estimate) if shared else estimate.ram
+        holders = _holders(records, owner, ram_held, ("metal", "cpu") if shared else ("cpu",))
+        found.append(Balance(RAM, need, max(free - ram_spoken_for(records, path), 0), free, holders))
+    if estimate.device.total and not shared and (free := device_free(facts, choice)) is not None:
+        claimed = sum(device_held(record) for record in _beside(records, choice, STARTING))
+        holders = _holders(_beside(records, choice, LIVE_STATES), owner, device_held, (choice.backend,))
+        found.append(Balance(VRAM, estimate.device, max(free - claimed, 0), free, holders))
+    return found
+
+
+def ram_spoken_for(records: Iterable[Record], path: str) -> int:
+    """What the kernel calls free and is not: mapped model files, and what starting workers still need."""
+    mapped: dict[str, int] = {}
+    claimed = 0
+    for record in records:
+        own, files, _ = memory_of(record)
+        model = record.told("model_path")
+        if record.state in STARTING:
+            shared = told(record, "model_bytes") if model == path else 0
+            claimed += max(needed_ram(record) - own - shared, 0)
+        elif model != path:
+            mapped[model] = max(mapped.get(model, 0), files)
+    return claimed + sum(mapped.values())
+
+
+def device_free(facts: Facts, choice: Choice) -> int | None:
+    """Free bytes of the GPUs that the choice means; None when nobody tells them."""
+    each: list[int | None] = [
+        free for name, _, free in choice.engine.memory if backend_of(name) == choice.backend
+    ]
+    each = each or [gpu.memory_free_bytes for gpu in facts.gpus if gpu.backend == choice.backend]
+    if choice.device is not None:
+        each = [each[int(index)] for index in choice.device.split(",") if int(index) < len(each)]
+    known = [free for free in each if free is not None]
+    return sum(known) if known and len(known) == len(each) else None
+
+
+def device_count(facts: Facts, choice: Choice) -> int:
+    """On how many GPUs the choice computes."""
+    if choice.device is not None:
+        return choice.device.count(",") + 1
+    named = [name for name in choice.engine.devices if backend_of(name) == choice.backend]
+    return max(len(named) or len([gpu for gpu in facts.gpus if gpu.backend == choice.backend]), 1)
+
+
+def to_stop(short: Balance) -> list[Holder]:
+    """The idle workers of ours that make room, oldest first, no more than it takes; none if all do not."""
+    chosen: list[Holder] = []
+    have = short.have
+    for holder in sorted((h for h in short.holders if h.can_go), key=lambda h: h.created):
+        if have >= short.need.total:
+            break
+        if holder.held:
+            chosen.append(holder)
+            have += holder.held
+    return chosen if have >= short.need.total else []
+
+
+def corrected(estimate: Estimate, measured: Mapping[str, int]) -> Estimate:
+    """The estimate with what a worker of this very kind was seen to take.
+
+    What it had beyond weights and cache after its load takes the place of our guess at the engine itself. The
+    compute buffer stays: most of it is touched with the first long prompt only.
+    """
+    return Estimate(
+        _corrected(estimate.ram, measured.get("ram")),
+        _corrected(estimate.device, measured.get("device")) if estimate.device.total else estimate.device,
+        estimate.notes,
+    )
+
+
+def _corrected(need: Need, seen: int | None) -> Need:
+    if seen is None:
+        return need
+    return replace(need, engine=max(seen - need.weights - need.cache - need.state, 0))
+
+
+def memory_of(record: Record) -> tuple[int, int, int]:
+    """Bytes of a worker's process group: its own, those of mapped files, and the most that both were."""
+    fields = record.text("memory").split(" ")
+    numbers = [int(f) * KIB if f.isascii() and f.isdigit() and len(f) < 15 else 0 for f in fields]
+    own, files, peak = (*numbers, 0, 0, 0)[:3]
+    return own, files, peak
+
+
+def ram_held(record: Record) -> int:
+    """What would be free without this worker."""
+    own, files, _ = memory_of(record)
+    return own + files
+
+
+def device_held(record: Record) -> int:
+    """What it was expected to take of its GPUs: no tool tells that of one process on every kind of GPU."""
+    return told(record, "need_device")
+
+
+def needed_ram(record: Record) -> int:
+    """What a worker was expected to take when it was started."""
+    return told(record, "need_ram") or told(record, "model_bytes") * 11 // 10
+
+
+def told(record: Record, key: str) -> int:
+    """A number of the spec, 0 when it is missing or something else."""
+    value = record.spec.get(key)
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**60 else 0
+
+
+def _together(estimate: Estimate) -> Need:
+    ram, device = estimate.ram, estimate.device
+    return Need(
+        weights=max(ram.weights, device.weights),
+        cache=ram.cache + device.cache,
+        state=ram.state + device.state,
+        compute=ram.compute + device.compute,
+        engine=ram.engine + device.engine,
+    )
+
+
+def _beside(records: Iterable[Record], choice: Choice, states: Iterable[str]) -> list[Record]:
+    """Workers in these states on the devices that the choice means."""
+
+    def devices(text: str | None) -> set[str] | None:
+        return set(text.split(",")) if text else None
+
+    mine = devices(choice.device)
+    found = []
+    for record in records:
+        theirs = devices(record.told("device"))
+        on_it = record.told("backend") == choice.backend and (not mine or not theirs or mine & theirs)
+        if on_it and record.state in states:
+            found.append(record)
+    return found
+
+
+def _holders(
+    records: Iterable[Record], owner: str, held: Callable[[Record], int], backends: Container[str]
+) -> tuple[Holder, ...]:
+    """Those that hold something, most first. Only those on these backends would make room by going."""
+    found = [
+        Holder(
+            id=record.id,
+            model=record.told("model"),
+            state=record.state,
+            held=held(record),
+            ours=record.told("owner") == owner,
+            there=record.told("backend") in backends,
+            created=record.created or 0.0,
+        )
+        for record in records
+    ]
+    return tuple(sorted((one for one in found if one.held), key=lambda one: -one.held))

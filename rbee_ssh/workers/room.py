@@ -1,0 +1,217 @@
+"""Before a worker starts: whether there is memory for it, and room made by stopping idle workers of ours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rbee_ssh.engines.tuning import Tuning, tuning
+from rbee_ssh.errors import RbeeError
+from rbee_ssh.models import header as headers
+from rbee_ssh.models.gguf import Gguf, Malformed
+from rbee_ssh.models.header import Known
+from rbee_ssh.models.memory import Estimate, Need, estimate
+from rbee_ssh.node.scripts import LIB, LOOK, compose
+from rbee_ssh.ssh import script
+from rbee_ssh.workers import fit, records
+from rbee_ssh.workers.fit import RAM, VRAM, Balance, Holder
+from rbee_ssh.workers.fleet import Fleet
+from rbee_ssh.workers.look import complain
+from rbee_ssh.workers.prepare import Prepared, prepare
+from rbee_ssh.workers.short import Wanted, error, up
+from rbee_ssh.workers.stop import STOP
+
+EVICT = Path(__file__).with_name("evict.sh")
+BODY = compose(LIB, LOOK, STOP, EVICT, then='rbee_init && rbee_evict "$@"')
+# Each round stops what is known to be enough; a further one is for what came in between.
+ROUNDS = 3
+
+
+async def ensure(fleet: Fleet, prepared: Prepared, *, evict: bool) -> tuple[Prepared, Estimate | None]:
+    """The node with room for what is wished, and what that will take; None where nobody can tell.
+
+    Args:
+        evict: whether idle workers of ours may be stopped for it.
+
+    Raises:
+        RamShort, VramShort: it does not fit, and no idle worker of ours is in the way.
+        ModelInvalid: its header shows that no engine can serve it.
+        NodeFault: the connection or its shell.
+    """
+    if prepared.model is None and prepared.remote is not None:
+        await _refuse_hopeless(fleet, prepared)
+        return prepared, None
+    for _ in range(ROUNDS):
+        found = await expected(fleet, prepared)
+        if found is None:
+            return prepared, None
+        short = [one for one in balances(prepared, found, fleet.registry.client_id()) if one.short]
+        if not short:
+            return prepared, found
+        if not evict or not await _make_room(fleet, prepared, short):
+            break
+        prepared = await prepare(fleet, prepared.wish, prepared.source, prepared.remote, None)
+        if prepared.same is not None:
+            return prepared, None
+    raise await _error(fleet, prepared, short[0], evict=evict)
+
+
+async def _refuse_hopeless(fleet: Fleet, prepared: Prepared) -> None:
+    """Before a model is fetched of which the size alone is known: refuse what cannot be, and stop nobody yet.
+
+    Raises:
+        RamShort, VramShort: its weights alone do not fit, whatever is stopped.
+    """
+    weights = Need(weights=prepared.model_size)
+    on_gpu = prepared.choice.backend not in ("cpu", "metal")
+    found = Estimate(Need() if on_gpu else weights, weights if on_gpu else Need())
+    for one in balances(prepared, found, fleet.registry.client_id()):
+        if one.short and not fit.to_stop(one):
+            raise await _error(fleet, prepared, one, evict=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What placement weighs: bytes of the scarcer kind of memory there; None where nobody can tell."""
+
+    need: int | None = None
+    have: int | None = None
+    room: int = 0  # what stopping idle workers would add
+
+
+def offer(prepared: Prepared, found: Estimate | None, owner: str) -> Offer:
+    """A node's memory for what is wished."""
+    if found is None:
+        return Offer()
+    kind = RAM if not found.device.total or prepared.choice.backend == "metal" else VRAM
+    for one in balances(prepared, found, owner):
+        if one.kind == kind:
+            return Offer(one.need.total, one.have, sum(h.held for h in one.holders if h.can_go))
+    return Offer()
+
+
+async def expected(fleet: Fleet, prepared: Prepared) -> Estimate | None:
+    """What a worker for this wish will take; None where the model is yet to come, or the user places it.
+
+    Raises:
+        ModelInvalid: its header shows that no engine can serve it.
+        NodeFault: the connection or its shell.
+    """
+    if prepared.choice.backend == "auto" or settings_of(prepared).placed:
+        return None
+    header = await _header(fleet, prepared)
+    return None if header is None else estimate_of(prepared, header, settings_of(prepared))
+
+
+def settings_of(prepared: Prepared) -> Tuning:
+    """The settings of the worker that would be started."""
+    wanted = prepared.wish
+    return tuning(
+        prepared.choice.engine.name,
+        context=wanted.context,
+        parallel=wanted.parallel,
+        backend=prepared.choice.backend,
+        args=wanted.args,
+    )
+
+
+def estimate_of(prepared: Prepared, header: Gguf, settings: Tuning) -> Estimate:
+    """What a worker with these settings would take, corrected by what one was seen to take.
+
+    Raises:
+        ModelInvalid: the header shows that no engine can serve it.
+    """
+    model, local = prepared.model, prepared.wish.local
+    size = model.total if model else local[1] if local else prepared.model_size
+    try:
+        found = estimate(header, size, settings, devices=fit.device_count(prepared.facts, prepared.choice))
+    except Malformed as problem:
+        path = model.path if model else prepared.wish.shown
+        raise headers.invalid(path, prepared.wish.node.name, problem) from problem
+    seen = prepared.known.measured.get(label_of(prepared, settings)) if prepared.known else None
+    return fit.corrected(found, seen) if seen else found
+
+
+def label_of(prepared: Prepared, settings: Tuning) -> str:
+    """What a measurement of the worker is kept under."""
+    choice = prepared.choice
+    return headers.label(choice.engine.name, choice.backend, settings.context, settings.slots)
+
+
+async def _header(fleet: Fleet, prepared: Prepared) -> Gguf | None:
+    """The model's header: as it is known, from the file that is to be sent, or read on the node."""
+    known, model = prepared.known, prepared.model
+    if known is not None and known.header.tells:
+        return known.header
+    connection, file = prepared.connection, prepared.facts.model
+    if model is not None and file is not None and file.size is not None:
+        header = await headers.read_on_node(connection, model.path, file.size)
+        known = Known(file.size, model.mtime, header)
+        headers.remember(fleet.registry, connection.name, prepared.path, known)
+        return header
+    if prepared.source is not None:
+        return await headers.read_local(prepared.source.path)
+    return None
+
+
+def balances(prepared: Prepared, found: Estimate, owner: str) -> list[Balance]:
+    """Each kind of memory of the node against what the worker will take of it."""
+    return fit.balances(
+        found,
+        prepared.facts,
+        prepared.choice,
+        prepared.look.records,
+        path=prepared.model.path if prepared.model else "",
+        owner=owner,
+    )
+
+
+async def _make_room(fleet: Fleet, prepared: Prepared, short: list[Balance]) -> bool:
+    """Stop idle workers of ours that are in the way; whether any was stopped."""
+    chosen: dict[str, Holder] = {}
+    for one in short:
+        going = fit.to_stop(one)
+        if not going:
+            return False
+        chosen |= {holder.id: holder for holder in going}
+    node = prepared.connection.name
+    for holder in chosen.values():
+        fleet.story.say(
+            f"stopping the idle worker {holder.id} ({holder.model}, {up(holder.held)} MiB) on {node} "
+            "to make room"
+        )
+    term = prepared.connection.timeouts.term
+    result = await script.run(prepared.connection, BODY, [str(int(term)), *chosen], timeout=term + 60)
+    seen = records.parse(result.stdout.split("\n"))
+    complain(prepared.connection, seen)
+    stopped = False
+    for word, worker_id, why in seen.results:
+        if word == "stopped":
+            stopped = True
+            fleet.registry.forget(worker_id)
+        elif word == "kept":
+            fleet.story.say(f"worker {worker_id} on {node} is {why} now and stays")
+        elif word == "forced":
+            fleet.story.warn(f"worker {worker_id} on {node} did not end on TERM and was killed")
+    return stopped
+
+
+async def _error(fleet: Fleet, prepared: Prepared, short: Balance, *, evict: bool) -> RbeeError:
+    header = await _header(fleet, prepared)
+    settings = settings_of(prepared)
+
+    def need_at(context: int) -> int:
+        if header is None:
+            return short.need.total
+        found = estimate_of(prepared, header, replace(settings, context=context))
+        return found.device.total if short.kind == VRAM else found.ram.total
+
+    wanted = Wanted(
+        node=prepared.connection.name,
+        model=prepared.wish.shown,
+        context=settings.context,
+        parallel=settings.slots,
+        evict=evict,
+        trained=header.number("context_length") if header else None,
+    )
+    return error(short, wanted, need_at)

@@ -1,0 +1,146 @@
+"""`models show`: what a model is, what it takes at which context, and on which nodes it fits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from rbee_ssh import inventory as inventories
+from rbee_ssh.engines.tuning import Tuning
+from rbee_ssh.errors import ModelNotFound, RbeeError
+from rbee_ssh.models import header as headers
+from rbee_ssh.models.gguf import Gguf
+from rbee_ssh.models.header import Known
+from rbee_ssh.models.memory import Estimate
+from rbee_ssh.workers import fit, room
+from rbee_ssh.workers.fit import Balance, Holder
+from rbee_ssh.workers.fleet import Fleet
+from rbee_ssh.workers.prepare import Prepared, prepare, remote_of
+from rbee_ssh.workers.types import WorkerRequest
+from rbee_ssh.workers.wish import wish
+
+CONTEXTS = (4096, 8192, 16384, 32768, 65536, 131072)
+
+
+@dataclass(frozen=True, slots=True)
+class OnNode:
+    """What a node says to a model. `balances` is empty and `estimate` None where nobody can tell.
+
+    `fits`: whether it would start there now, None where nobody can tell; `stopped`: the idle workers that
+    would be stopped for it. `there`: whether the file is on the node; `error`: why the node says nothing.
+    """
+
+    node: str
+    prepared: Prepared | None = None
+    estimate: Estimate | None = None
+    balances: tuple[Balance, ...] = ()
+    fits: bool | None = None
+    stopped: tuple[Holder, ...] = ()
+    error: RbeeError | None = None
+
+    @property
+    def there(self) -> bool:
+        return self.prepared is not None and self.prepared.model is not None
+
+    @property
+    def measured(self) -> bool:
+        """Whether a worker with these very settings was seen there."""
+        one = self.prepared
+        return bool(one and one.known and room.label_of(one, room.settings_of(one)) in one.known.measured)
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A model: its header, its size in bytes, and what it takes at some contexts, on the first node's
+    engine."""
+
+    model: str
+    header: Gguf
+    size: int
+    settings: Tuning
+    contexts: tuple[tuple[int, Estimate], ...]
+    nodes: tuple[OnNode, ...]
+
+
+async def show_model(fleet: Fleet, request: WorkerRequest, names: Sequence[str]) -> Shown:
+    """Read a model's header, where it is, and hold what it needs against what the nodes have.
+
+    Raises:
+        RbeeError: of the first node, when there is none that can tell.
+        ModelInvalid: no engine can serve it.
+    """
+    wishes = [wish(request, fleet.inventory, inventories.node(fleet.inventory, name)) for name in names]
+    remote = await remote_of(fleet, wishes)
+    tries = None if len(wishes) == 1 else 1
+    answers = await asyncio.gather(
+        *(prepare(fleet, one, None, remote, tries) for one in wishes), return_exceptions=True
+    )
+    able = [answer for answer in answers if isinstance(answer, Prepared)]
+    for answer in answers:
+        if isinstance(answer, BaseException) and (not isinstance(answer, RbeeError) or not able):
+            raise answer
+    header, able = await _header(fleet, able)
+    by_name = {one.wish.node.name: one for one in able}
+    told = [
+        OnNode(one.node.name, error=answer)
+        if isinstance(answer, RbeeError)
+        else on_node(by_name[one.node.name], header, fleet.registry.client_id())
+        for one, answer in zip(wishes, answers, strict=True)
+    ]
+    first = next((one for one in able if one.model is not None), able[0])
+    settings = room.settings_of(first)
+    contexts = tuple(
+        (context, room.estimate_of(first, header, replace(settings, context=context)))
+        for context in contexts_of(header, request.context)
+    )
+    size = _size(first)
+    return Shown(first.wish.shown, header, size, settings, contexts, tuple(told))
+
+
+def contexts_of(header: Gguf, asked: int | None) -> list[int]:
+    """The contexts worth showing: the one that was asked for, else usual ones up to the model's own."""
+    if asked is not None:
+        return [asked]
+    longest = header.number("context_length") or CONTEXTS[-1]
+    return sorted({context for context in CONTEXTS if context < longest} | {longest})
+
+
+def on_node(one: Prepared, header: Gguf, owner: str) -> OnNode:
+    """Whether the model fits on a node now. Pure."""
+    settings = room.settings_of(one)
+    if one.choice.backend == "auto" or settings.placed:
+        return OnNode(one.wish.node.name, one)
+    found = room.estimate_of(one, header, settings)
+    balances = tuple(room.balances(one, found, owner))
+    short = [balance for balance in balances if balance.short]
+    stopped = {holder.id: holder for balance in short for holder in fit.to_stop(balance)}
+    fits = all(fit.to_stop(balance) for balance in short) if balances else None
+    return OnNode(one.wish.node.name, one, found, balances, fits, tuple(stopped.values()) if fits else ())
+
+
+async def _header(fleet: Fleet, able: list[Prepared]) -> tuple[Gguf, list[Prepared]]:
+    """The whole header, from where it is at hand, and the nodes with it."""
+    for at, one in enumerate(able):
+        known = one.known
+        if known is None or one.model is None:
+            continue
+        if known.header.wants:
+            header = await headers.read_on_node(one.connection, one.model.path, one.model.size)
+            known = Known(known.size, known.mtime, header, known.measured)
+            headers.remember(fleet.registry, one.connection.name, one.path, known)
+            able = [*able[:at], replace(one, known=known), *able[at + 1 :]]
+        return known.header, able
+    if (local := able[0].wish.local) is not None:
+        return await headers.read_local(local[0]), able
+    name = able[0].wish.shown
+    raise ModelNotFound(
+        f"none of these nodes has {name} yet, and its header can only be read where it is",
+        hint=f"rbee models pull {name} --node {able[0].wish.node.name}",
+    )
+
+
+def _size(one: Prepared) -> int:
+    if one.model is not None:
+        return one.model.total
+    return one.wish.local[1] if one.wish.local is not None else one.model_size

@@ -1,0 +1,130 @@
+"""Whether a model fits, asked before a start, and room made by stopping idle workers, on real nodes."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from nodes.serving import PROMPT, engines_on, equip, eventually, model, workers
+from nodes.test_engines_real import vulkan  # noqa: F401  (a fixture)
+
+from nodekit import Control, LabNode
+from nodekit.engines import Engines
+
+MIB = 2**20
+
+
+def start(control: Control, engines: Engines, *args: str) -> subprocess.CompletedProcess[str]:
+    return control.rbee("--json", "workers", "start", *model(engines), *args)
+
+
+def worker_of(answer: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    return dict(json.loads(answer.stdout)["worker"])
+
+
+def error_of(answer: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    assert answer.returncode == 1, answer.stdout + answer.stderr
+    return dict(json.loads(answer.stdout)["error"])
+
+
+def test_a_context_that_fits_no_memory_is_refused_before_a_start(
+    node: LabNode, control: Control, engines: Engines
+) -> None:
+    equip(control, engines, node, engine="llama-server")
+    error = error_of(start(control, engines, "--context", "9000000"))
+    assert error["code"] == "RAM_SHORT"
+    details = error["details"]
+    # 30 layers of 3 KV heads of 64 numbers, keys and values, 2 bytes each; nine million rounded up to 256.
+    assert details["parts"]["KV cache"] == 30 * 3 * 64 * 2 * 2 * 9_000_192
+    assert details["need_mib"] > details["have_mib"] > 0
+    assert workers(control) == []
+    # The header is remembered, and what the hint names is what the model was made for.
+    again = error_of(start(control, engines, "--context", "9000000"))
+    assert again["hint"] == "--context 8192 fits"
+
+
+@pytest.fixture
+def small(make_node: Callable[..., LabNode]) -> Iterator[LabNode]:
+    """A node whose logins and their processes have 620 MiB, by a control group of the kernel."""
+    node = make_node()
+    made = node.exec_local(
+        f"""
+        base=/sys/fs/cgroup/memory$(awk -F: '$2 == "memory" {{ print $3 }}' /proc/self/cgroup)
+        group=$base/rbee-{node.name}
+        mkdir "$group" && echo {620 * MIB} >"$group/memory.limit_in_bytes" || exit 1
+        for pid in $(pgrep -x sshd); do echo "$pid" >"$group/cgroup.procs"; done
+        echo "$group"
+        """,
+        user="root",
+        check=False,
+    )
+    if made.returncode != 0:
+        pytest.skip(f"no memory control group (version 1) can be made here: {made.stderr}")
+    yield node
+    for process in engines_on(node):
+        node.exec_local(f"kill -KILL {process}", user="root", check=False)
+    node.power_off()
+    subprocess.run(["rmdir", made.stdout.strip()], check=False, capture_output=True)
+    node.power_on()
+
+
+def test_an_idle_worker_makes_room_and_a_busy_one_does_not(
+    small: LabNode, control: Control, engines: Engines
+) -> None:
+    equip(control, engines, small, engine="llama-server")
+    first = worker_of(start(control, engines, "--context", "8192"))
+    # Forbidden: the numbers, and who is in the way.
+    error = error_of(start(control, engines, "--context", "7680", "--no-evict"))
+    assert error["code"] == "RAM_SHORT"
+    assert [(one["id"], one["state"]) for one in error["details"]["workers"]] == [(first["id"], "idle")]
+    assert error["details"]["have_mib"] < error["details"]["need_mib"] < 620
+    assert "--no-evict" in error["hint"]
+    assert [one["id"] for one in workers(control)] == [first["id"]]
+    # Busy: it stays, and nobody waits for it.
+    talking = control.rbee_popen(
+        "infer", *model(engines), "--context", "8192", "--max-tokens", "900", "Count to one thousand."
+    )
+    eventually(lambda: workers(control)[0]["state"] == "busy", within=20, why="it answers")
+    error = error_of(start(control, engines, "--context", "7680"))
+    assert error["details"]["workers"][0]["state"] == "busy"
+    talking.terminate()
+    talking.communicate()
+    eventually(lambda: workers(control)[0]["state"] == "idle", within=20, why="nobody listens any more")
+    # Idle: it goes, and it is said.
+    answer = start(control, engines, "--context", "7680")
+    second = worker_of(answer)
+    assert re.search(rf"stopping the idle worker {first['id']} .* to make room", answer.stderr)
+    assert [one["id"] for one in workers(control)] == [second["id"]]
+    assert len(engines_on(small)) == 1
+
+
+def test_what_a_worker_took_is_remembered_for_the_next_estimate(
+    node: LabNode, control: Control, engines: Engines
+) -> None:
+    equip(control, engines, node, engine="xllamacpp")
+    answer = control.rbee("infer", *model(engines), "--context", "512", "--max-tokens", "1", PROMPT)
+    assert answer.returncode == 0, answer.stderr
+    registry = json.loads((control.home / ".local/state/rbee/registry.json").read_text())
+    (known,) = (value for key, value in registry["facts"].items() if key.startswith("model:"))
+    seen = known["measured"]["xllamacpp cpu 512x1"]["ram"]
+    assert known["size"] < seen < known["size"] + 200 * MIB
+
+
+def test_a_model_that_does_not_fit_on_the_gpu(
+    node: LabNode,
+    control: Control,
+    engines: Engines,
+    vulkan: dict[str, str],  # noqa: F811
+) -> None:
+    equip(control, engines, node, engine="llama-server", env=dict(vulkan))
+    error = error_of(start(control, engines, "--backend", "vulkan", "--context", "131072"))
+    assert error["code"] == "VRAM_SHORT"
+    details = error["details"]
+    assert details["have_mib"] == 2048
+    assert details["parts"]["KV cache"] == 30 * 3 * 64 * 2 * 2 * 131072
+    assert error["hint"] == "--context 8192 fits"
