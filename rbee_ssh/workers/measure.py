@@ -44,7 +44,7 @@ async def keep(registry: Registry, prepared: Prepared, model: ModelOnNode, worke
     if known is None or known.mtime != model.mtime:
         if prepared.source is None:
             return
-        known = Known(model.size, model.mtime, await headers.read_local(prepared.source.path))
+        known = Known(model.size, model.mtime, await headers.read_local(prepared.source.stamp[0]))
     own, files, peak = fit.memory_of(record)
     if not own:
         return

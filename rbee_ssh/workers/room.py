@@ -150,7 +150,7 @@ async def _header(fleet: Fleet, prepared: Prepared) -> Gguf | None:
         headers.remember(fleet.registry, connection.name, prepared.path, known)
         return header
     if prepared.source is not None:
-        return await headers.read_local(prepared.source.path)
+        return await headers.read_local(prepared.source.stamp[0])
     return None
 
 
