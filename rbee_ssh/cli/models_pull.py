@@ -36,9 +36,9 @@ def pull(
     """Fetch a model onto nodes: resumed where it stopped, checked by its SHA-256, and never fetched twice.
 
     REF is hf:ORG/REPO, hf:ORG/REPO:QUANT, hf:ORG/REPO/FILE.gguf (each with @REVISION), an https URL of a
-    .gguf file (with #sha256=HEX to have it checked), or a preset. The node fetches by itself,
-    in the background: a lost connection does not stop it, and the same command finds it again. Ctrl+C stops
-    what this command has started; what is there by then stays, and the next pull goes on with it.
+    .gguf file (with #sha256=HEX to have it checked), or a preset. The node fetches by itself, in the
+    background: a lost connection or a closed terminal does not stop it, and the same command finds it again.
+    Ctrl+C stops what this command has started; what is there by then stays, and the next pull goes on.
 
     \b
       rbee models pull hf:bartowski/SmolLM2-135M-Instruct-GGUF:Q4_K_M --node workstation

@@ -94,7 +94,7 @@ class _Stop:
         self._leave = threading.Timer(GRACE, os._exit, (Cancelled.exit_status,))
         self._leave.daemon = True
         self._leave.start()
-        self.loop.call_soon_threadsafe(self.task.cancel)
+        self.loop.call_soon_threadsafe(self.task.cancel, signal.Signals(number).name)
 
     def on_stdout_closed(self) -> None:
         self._closed = True

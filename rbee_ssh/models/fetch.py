@@ -72,7 +72,7 @@ async def fetch(
 ) -> Fetched:
     """Have the node fetch the model, or find it there; a fetch that runs already is joined.
 
-    Cancelling stops the process if this call has started it; what it has fetched stays for the next one.
+    Cancelling stops the process if this call has started it, except for SIGHUP; what it has fetched stays.
 
     Args:
         models_dir: the node's store, absolute or with a leading ~/.
@@ -91,8 +91,9 @@ async def fetch(
     watch = _Watch(connection, remote, models_dir, links, story)
     try:
         return await watch.to_the_end(detach=detach)
-    except asyncio.CancelledError:
-        if watch.ours:
+    except asyncio.CancelledError as error:
+        # A terminal that was closed, or a login that broke, is nobody's wish to stop.
+        if watch.ours and "SIGHUP" not in error.args:
             with contextlib.suppress(RbeeError):
                 await asyncio.shield(watch.ask("stop"))
             story.say(
@@ -241,6 +242,8 @@ class _Watch:
                 )
             elif word == "expired":
                 self._story.detail(f"{self._connection.name}: the link has expired; asking for another one")
+            elif word == "verifying" and answer.done > 2**30:
+                self._story.say(f"checking the SHA-256 on {self._connection.name}")  # takes a while
         total = self._remote.size
         if word in ("fetching", "waiting", "verifying", "done"):
             done = answer.done

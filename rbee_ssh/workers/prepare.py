@@ -128,9 +128,9 @@ async def remote_of(fleet: Fleet, wishes: list[Wish]) -> Remote | None:
             known = from_memo(one.ref, fleet.registry.facts(memo_key(one.ref)))
             if known is not None:
                 return known
-            from rbee_ssh.workers.pull import resolve
+            from rbee_ssh.workers.pull import resolve_or_find
 
-            return await resolve(fleet, one.ref)
+            return await resolve_or_find(fleet, one.ref, [each.node.name for each in wishes])
     return None
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rbee_ssh import inventory as inventories
-from rbee_ssh.errors import RbeeError, UsageInvalid
+from rbee_ssh.errors import DownloadFailed, ModelAmbiguous, ModelNotFound, RbeeError, UsageInvalid
 from rbee_ssh.models import pull as pulls
 from rbee_ssh.models import sources
 from rbee_ssh.models.fetch import Fetched
 from rbee_ssh.models.reference import parse_reference
 from rbee_ssh.models.refs import HubRef, UrlRef
-from rbee_ssh.models.remote import Remote, memo_key
+from rbee_ssh.models.remote import Remote, RemoteFile, memo_key
 from rbee_ssh.workers.fleet import Fleet
 
 
@@ -78,3 +79,24 @@ async def resolve(fleet: Fleet, ref: HubRef | UrlRef) -> Remote:
     remote = await sources.resolve(ref, fleet.inventory.timeouts, fleet.story)
     fleet.registry.put_facts(memo_key(ref), remote.memo())
     return remote
+
+
+async def resolve_or_find(fleet: Fleet, ref: HubRef | UrlRef, nodes: Sequence[str]) -> Remote:
+    """As `resolve`; when nobody answers, what a node has of it by the notes in its store, which is said.
+
+    Raises:
+        RbeeError: as `resolve`, where no node has it either, or several models could be meant.
+    """
+    try:
+        return await resolve(fleet, ref)
+    except DownloadFailed as error:
+        from rbee_ssh.workers.store import copies
+
+        with contextlib.suppress(ModelNotFound, ModelAmbiguous):
+            found, _ = await copies(fleet, ref.display, nodes)
+            if whole := [model for model in found if model.whole]:
+                model = whole[0]
+                fleet.story.warn(f"{error.message}; {model.node} has {model.name}, which is used")
+                files = [RemoteFile(f.note.source, f.place, f.size, f.note.sha256) for f in model.files]
+                return Remote(ref, model.note.source, model.note.revision, tuple(files), protected=True)
+        raise

@@ -20,6 +20,7 @@ from nodekit.engines import Engines
 SIZE = 3 * 2**20 + 17
 BYTES = b"GGUF" + random.Random(7).randbytes(SIZE - 4)
 DIGEST = hashlib.sha256(BYTES).hexdigest()
+TIMEOUTS = '[timeouts]\ndownload_stall = "1s"\ndownload_wait = "10ms"\n'
 REF = "hf:org/tiny-GGUF:Q4_K_M"
 FILE = f".local/share/rbee/models/hf/org/tiny-GGUF/{DIGEST[:12]}/tiny-Q4_K_M.gguf"
 
@@ -27,13 +28,12 @@ FILE = f".local/share/rbee/models/hf/org/tiny-GGUF/{DIGEST[:12]}/tiny-Q4_K_M.ggu
 @contextlib.contextmanager
 def hub_for(node: LabNode, control: Control) -> Iterator[Hub]:
     """A hub that the node reaches, named to the control machine; and an inventory with that node."""
-    timeouts = '[timeouts]\ndownload_stall = "1s"\ndownload_wait = "10ms"\n'
     with Hub(node.address.rpartition(".")[0] + ".1") as hub:
         hub.add(
             "org/tiny-GGUF", {"README.md": b"hello", "tiny-Q4_K_M.gguf": BYTES, "tiny-Q8_0.gguf": b"GGUF8"}
         )
         control.env["HF_ENDPOINT"] = hub.endpoint
-        control.inventory(node, text=timeouts)
+        control.inventory(node, text=TIMEOUTS)
         yield hub
 
 
@@ -222,7 +222,8 @@ def test_ctrl_c_stops_a_fetch_and_a_lost_machine_does_not(hub: Hub, node: LabNod
     assert len(parts(node)) == 1
     with control.rbee_popen("models", "pull", REF) as running:
         eventually(lambda: len(hub.fetches) == 2, within=20, why="it goes on")
-        running.kill()
+        running.send_signal(signal.SIGHUP)  # as when the terminal is closed
+        running.communicate(timeout=20)
     joined = control.rbee("models", "pull", "--detach", REF)
     assert joined.stdout == f"{node.name}: fetching tiny-Q4_K_M.gguf in the background\n"
     eventually(stored(node).exists, within=20, why="it needs nobody")
@@ -235,7 +236,7 @@ def test_infer_fetches_what_is_missing_and_needs_no_hub_afterwards(
 ) -> None:
     with hub_for(node, control) as hub:
         hub.add("org/smol-GGUF", {"smol.Q4_1.gguf": engines.model.read_bytes()})
-        equip(control, engines, node)
+        equip(control, engines, node, text=TIMEOUTS)
         words = ("infer", "--model", "hf:org/smol-GGUF", *GREEDY, "--max-tokens", "4", PROMPT)
         first = control.rbee("--json", *words)
         assert first.returncode == 0, first.stdout + first.stderr
@@ -247,6 +248,10 @@ def test_infer_fetches_what_is_missing_and_needs_no_hub_afterwards(
     assert control.rbee("workers", "stop", "--all").returncode == 0
     full = control.rbee("--json", *words)
     assert (events(full)[0]["reused"], text_of(full)) == (False, text_of(first))
+    (control.home / ".local/state/rbee/registry.json").unlink()
+    forgotten = control.rbee("--json", *words)
+    assert text_of(forgotten) == text_of(first), forgotten.stdout
+    assert "does not answer" in forgotten.stderr and f"{node.name} has smol.Q4_1.gguf" in forgotten.stderr
 
 
 def test_a_url_is_fetched_over_tls(
