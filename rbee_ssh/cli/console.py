@@ -214,12 +214,26 @@ class Console:
 
     def ask(self, question: str) -> bool | None:
         """A yes or no from the terminal; None where there is none, as in a pipe or under cron."""
-        if not (_is_terminal(sys.stdin) and self._err_is_terminal):
+        answer = self.question(f"{question} [y/N]")
+        return None if answer is None else answer.lower() in ("y", "yes")
+
+    @property
+    def can_ask(self) -> bool:
+        """Whether there is a terminal for a question."""
+        return _is_terminal(sys.stdin) and self._err_is_terminal
+
+    def aside(self, columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
+        """A table that belongs to a question, not to the answer: on the terminal that is asked."""
+        self._tell("\n".join(table(columns, rows, _columns(self._err))))
+
+    def question(self, question: str) -> str | None:
+        """A line from the terminal, empty at its end; None where there is none."""
+        if not self.can_ask:
             return None
         self._clear()
         self._end_lines()
-        self._err_raw(f"{clean(question)} [y/N] ")
-        return sys.stdin.readline().strip().lower() in ("y", "yes")
+        self._err_raw(f"{clean(question)} ")
+        return sys.stdin.readline().strip()
 
     def _tell(self, text: str, *, cleaned: bool = False) -> None:
         self._clear()

@@ -10,10 +10,12 @@ COMMANDS = {
     "list": "rbee_ssh.cli.nodes_list:list_",
     "status": "rbee_ssh.cli.nodes_status:status",
     "add": "rbee_ssh.cli.nodes_add:add",
+    "import": "rbee_ssh.cli.nodes_import:import_",
     "remove": "rbee_ssh.cli.nodes_remove:remove",
+    "trust": "rbee_ssh.cli.nodes_trust:trust",
     "check": "rbee_ssh.cli.nodes_check:check",
     "setup": "rbee_ssh.cli.nodes_setup:setup",
-    "trust": "rbee_ssh.cli.nodes_trust:trust",
+    "run": "rbee_ssh.cli.nodes_run:run",
 }
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rbee_ssh.node.checks import Check
     from rbee_ssh.node.facts import Facts
     from rbee_ssh.node.gpus import Gpu
+    from rbee_ssh.workers.command import Ended
     from rbee_ssh.workers.pull import Pulled
     from rbee_ssh.workers.setup import SetUp
     from rbee_ssh.workers.status import NodeStatus
@@ -154,6 +155,17 @@ def checked_node(name: str, checks: Iterable[Check], ok: bool) -> dict[str, Any]
             }
             for check in checks
         ],
+    }
+
+
+def command_ended(end: Ended) -> dict[str, Any]:
+    """The last line of each node of `nodes run`."""
+    return {
+        "event": "end",
+        "node": end.name,
+        "status": end.status,
+        "seconds": round(end.seconds, 3),
+        "error": end.error and end.error.as_json(),
     }
 
 

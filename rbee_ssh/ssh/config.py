@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import fnmatch
 import getpass
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from rbee_ssh.errors import SshConfigInvalid
+from rbee_ssh.inventory import Node
 from rbee_ssh.inventory.words import host_problem
 from rbee_ssh.ssh import destination
 from rbee_ssh.ssh.lean import asyncssh
@@ -53,6 +55,23 @@ class Hosts:
     def knows(self, alias: str) -> bool:
         """Whether there is a Host line for it, other than one for all hosts."""
         return alias in self.aliases or any(fnmatch.fnmatchcase(alias, one) for one in self.patterns)
+
+
+USERS = "~/.ssh/config"
+
+
+def users_hosts() -> Hosts:
+    """The hosts of the user's own ssh_config, none where there is no such file. Raises as `hosts`."""
+    return hosts(Path(os.path.expanduser(USERS)))
+
+
+def where(alias: str) -> str:
+    """How ssh_config has a host reached, as far as it can be said: "me@10.0.0.5:22 by way of gate"."""
+    try:
+        there = destination.of_node(Node(name=alias, host=alias))
+    except SshConfigInvalid:
+        return ""
+    return there.address + (f" by way of {', '.join(there.hops)}" if there.hops else "")
 
 
 def hosts(path: Path) -> Hosts:

@@ -58,6 +58,17 @@ class RunningScript:
         self._ended = not data
         return data
 
+    async def read_errors(self) -> bytes:
+        """The next piece of what goes to stderr, empty at the end. Who reads one has to read both.
+
+        Raises:
+            ConnectionLost: the connection broke.
+        """
+        try:
+            return await self._process.stderr.read(65536)
+        except (asyncssh.Error, OSError) as error:
+            raise self._connection.lost(error) from error
+
     async def lines(self) -> AsyncIterator[str]:
         """The output by lines.
 

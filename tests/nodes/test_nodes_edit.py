@@ -103,3 +103,36 @@ def test_what_does_not_work_is_not_saved(node: LabNode, control: Control) -> Non
     assert path.read_text() == before
     assert control.rbee("nodes", "add", "down", *way(node), "--no-check").returncode == 0
     assert path.read_text().startswith(before.rstrip("\n"))
+
+
+def test_hosts_of_ssh_config_with_an_include_and_a_jump_host(
+    make_node: Callable[..., LabNode], control: Control
+) -> None:
+    gate = make_node()
+    far = make_node(reachable_from=gate)
+    (control.home / ".ssh/lab").write_text(
+        f"Host gate\n  HostName {gate.address}\n  User {gate.user}\n  Port {gate.port}\n"
+        f"Host far\n  HostName {far.address}\n  User {far.user}\n  ProxyJump gate\n"
+    )
+    control.ssh_config.write_text(
+        "Include lab\nHost down\n  HostName 127.0.0.1\n  Port 9\nHost * !gate\n  ConnectTimeout 3\n"
+    )
+    path = control.home / "my.toml"
+    path.write_text("# mine\n[timeouts]\nconnect_tries = 1\n")
+    control.env["RBEE_INVENTORY"] = str(path)
+    error = error_of(control.rbee("--json", "nodes", "import"))
+    assert (error["code"], error["details"]["hosts"]) == ("USAGE_INVALID", ["gate", "far", "down"])
+    picked = [("1  gate", ""), (f"{far.user}@{far.address}:22 by way of gate", ""), ("Which?", "4\n")]
+    picked += [("there are 1 to 3", ""), ("Which?", "1-2 down\n")]
+    answers = [("Is that the key of gate? [y/N]", "yes\n"), ("Is that the key of far? [y/N]", "yes\n")]
+    status, screen = answered(control, ["nodes", "import"], [*picked, *answers])
+    assert status == 1, "one of them is down"
+    assert "added gate: Linux" in screen and "added far: Linux" in screen and "127.0.0.1 port 9" in screen
+    assert path.read_text() == (
+        '# mine\n[timeouts]\nconnect_tries = 1\n\n[nodes.gate]\nhost = "gate"\n\n[nodes.far]\nhost = "far"\n'
+    )
+    assert reached(control, "far")
+    rest = control.rbee("--json", "nodes", "import", "--all", "--no-check")
+    assert [node["host"] for node in json.loads(rest.stdout)["added"]] == ["down"]
+    near = error_of(control.rbee("--json", "nodes", "import", "gates"))
+    assert 'did you mean "gate"' in near["message"]

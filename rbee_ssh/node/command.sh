@@ -1,0 +1,39 @@
+# Run a command for its output: several words as they stand, a single one as a line of the login shell.
+# $1 is printed on stderr first, to tell a login shell's noise. The command ends when our stdin does: whoever
+# asked for it has gone.
+
+rbee_command() {
+    printf '\n%s\n' "$1" >&2
+    shift
+    # SHLVL: or else bash takes this for a login over SSH once more, and reads its .bashrc again.
+    [ $# -gt 1 ] || set -- env SHLVL=1 "${SHELL:-/bin/sh}" -c "$1"
+    # A group of its own, so that what it has started ends with it.
+    if command -v setsid >/dev/null 2>&1; then
+        set -- setsid "$@"
+    elif command -v perl >/dev/null 2>&1; then
+        set -- perl -MPOSIX -e 'POSIX::setsid(); exec { $ARGV[0] } @ARGV or do { warn "$ARGV[0]: $!\n"; exit 127 }' "$@"
+    elif command -v python3 >/dev/null 2>&1; then
+        set -- python3 -c 'import os, sys; os.setsid(); os.execvp(sys.argv[1], sys.argv[1:])' "$@"
+    fi
+    exec 3<&0
+    "$@" </dev/null 3<&- &
+    COMMAND=$!
+    {
+        while read -r LINE; do :; done
+        trap '' TERM
+        kill -TERM "-$COMMAND" || kill -TERM "$COMMAND"
+        TICKS=20
+        while [ "$TICKS" -gt 0 ] && kill -0 "-$COMMAND"; do
+            sleep 0.1 || sleep 1
+            TICKS=$((TICKS - 1))
+        done
+        kill -KILL "-$COMMAND"
+    } <&3 >/dev/null 2>&1 3<&- &
+    WATCH=$!
+    exec 3<&-
+    wait "$COMMAND"
+    STATUS=$?
+    kill "$WATCH" 2>/dev/null
+    return "$STATUS"
+}
+rbee_command "$@"
