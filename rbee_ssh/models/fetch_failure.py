@@ -18,6 +18,7 @@ from rbee_ssh.errors import (
 )
 from rbee_ssh.models.remote import Remote
 from rbee_ssh.node import refusals
+from rbee_ssh.ssh.quote import quote
 
 MIB = 2**20
 
@@ -64,7 +65,7 @@ def ended(node: str, remote: Remote, state: str, done: int, tries: int) -> Model
     words = state.removeprefix("failed ").split(" ")
     word, rest = words[0], [*words[1:], "", ""]
     details = {"node": node, "reference": display, "done_bytes": done, "size": total, "state": state}
-    again = f"rbee models pull {display} --node {node}"
+    again = f"rbee models pull {quote(display)} --node {quote(node)}"
     if word == "full":
         return DiskFull(
             f"node {node!r}: the disk filled while {remote.name} was fetched; the partial file was removed",

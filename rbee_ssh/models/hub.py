@@ -21,6 +21,7 @@ from rbee_ssh.models.refs import HubRef
 from rbee_ssh.models.remote import Remote, RemoteFile, is_link
 from rbee_ssh.models.store import hub_place
 from rbee_ssh.story import Story
+from rbee_ssh.wording import has_control
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -66,7 +67,7 @@ async def resolve(ref: HubRef, timeouts: Timeouts, story: Story) -> Remote:
 def _file(told: Any) -> HubFile | None:
     """A file of the hub's answer, which may be anything."""
     path, size, lfs = str(told.rfilename), told.size, told.lfs
-    if not isinstance(size, int) or size < 0:
+    if not isinstance(size, int) or size < 0 or has_control(path):
         return None
     sha256 = str(lfs.sha256) if lfs is not None else ""
     return HubFile(

@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from rbee_ssh.errors import ModelAmbiguous, ModelFault, ModelNotFound
 from rbee_ssh.models.refs import HubRef
 from rbee_ssh.models.store import SUFFIX, Part, part_of
+from rbee_ssh.ssh.quote import quote
 from rbee_ssh.wording import listed, quoted
 
 # Which quant is taken when none is named: the first of these that the repository has.
@@ -95,11 +96,12 @@ def choose(ref: HubRef, files: Iterable[HubFile]) -> HubModel:
 def _named(ref: HubRef, path: str, every: Mapping[str, HubFile]) -> HubModel:
     if path not in every:
         near = get_close_matches(path, every, n=5, cutoff=0.4)
-        example = f"hf:{ref.repository}/{near[0]}" if near else f"https://huggingface.co/{ref.repository}"
         raise ModelNotFound(
             f"{ref.display}: the repository has no such file"
             + (f"; near are {listed(map(quoted, near))}" if near else ""),
-            hint=f"rbee models pull {example}" if near else f"see {example}/tree/main",
+            hint=f"rbee models pull {quote(f'hf:{ref.repository}/{near[0]}')}"
+            if near
+            else f"see https://huggingface.co/{ref.repository}/tree/main",
             details={"reference": ref.display, "near": near},
         )
     part = part_of(path)
@@ -147,7 +149,7 @@ def _ambiguous(ref: HubRef, found: list[HubModel]) -> ModelFault:
     more = f"\n  and {len(found) - 40} more" if len(found) > 40 else ""
     return ModelAmbiguous(
         f"{ref.display} may be any of {len(found)} models:\n{lines}{more}",
-        hint=f"rbee models pull hf:{ref.repository}/{found[0].path}   # or another of them",
+        hint=f"rbee models pull {quote(f'hf:{ref.repository}/{found[0].path}')}   # or another of them",
         details={
             "reference": ref.display,
             "models": [{"path": one.path, "quant": one.quant, "size": one.size} for one in found],

@@ -10,6 +10,7 @@ import secrets
 import socket
 import ssl
 import struct
+import sys
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -78,12 +79,11 @@ class Hub:
         class Bound(handler):  # type: ignore[valid-type, misc]
             owner = hub
 
-        server = ThreadingHTTPServer((self.address, 0), Bound)
+        server = _Server((self.address, 0), Bound)
         if self.tls is not None and handler is _CdnHandler:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(self.tls)
             server.socket = context.wrap_socket(server.socket, server_side=True)
-        server.daemon_threads = True
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         thread.start()
         return server, thread
@@ -126,6 +126,15 @@ class Hub:
     def bytes_sent(self) -> int:
         """By the CDN."""
         return sum(one.sent for one in self.fetches)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that is gone is no news."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -80,6 +80,17 @@ def test_every_shell_fetches_finds_and_links(shell: Shell) -> None:
     assert not list(shell.root.glob("fetches/*/*.url"))
 
 
+def test_a_server_that_sends_more_than_the_file_fills_no_disk(shell: Shell) -> None:
+    with Hub() as hub:
+        endless = b"GGUF" + bytes(3_000_000)
+        hub.add("org/repo", {"m.gguf": endless})
+        last = ask(shell, "start", hub.link(endless))[-1]
+    state, got, _ = last[2].rsplit(" ", 2)
+    assert state == "failed mismatch"
+    assert len(CONTENT) < int(got) < len(CONTENT) + 2048, "cut near its end"
+    assert not list(shell.home.rglob("*.part"))
+
+
 REMOTE = Remote(
     UrlRef("https://example.org/m.gguf?secret"),
     "https://example.org/m.gguf",

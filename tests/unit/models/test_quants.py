@@ -81,3 +81,9 @@ def test_what_is_not_there_is_told_with_what_is_near() -> None:
     assert caught.value.hint == "rbee models pull hf:org/repo:Q4_K_M"
     with pytest.raises(ModelNotFound):
         chosen(("README.md",))
+
+
+def test_a_name_in_a_hint_is_one_word_for_a_shell() -> None:
+    with pytest.raises(ModelAmbiguous) as caught:
+        chosen(("a;$(reboot).gguf", "b.gguf"))
+    assert (caught.value.hint or "").startswith("rbee models pull 'hf:org/repo/a;$(reboot).gguf' ")
