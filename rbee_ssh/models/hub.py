@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from rbee_ssh import __version__
 from rbee_ssh.errors import DownloadFailed, ModelFault, ModelForbidden, ModelNotFound
 from rbee_ssh.inventory import Timeouts
+from rbee_ssh.models.aside import aside
 from rbee_ssh.models.quants import HubFile, choose
 from rbee_ssh.models.refs import HubRef
 from rbee_ssh.models.remote import Remote, RemoteFile, is_link
@@ -113,7 +114,7 @@ async def asked(ref: HubRef, ask: Callable[[HfApi], T], timeouts: Timeouts, stor
     wait = timeouts.download_wait
     for number in range(1, timeouts.download_tries + 1):
         try:
-            return await asyncio.to_thread(_quietly, ask)
+            return await aside(lambda: _quietly(ask))
         except OSError as error:
             if getattr(error, "errno", None):
                 raise  # of this machine's files

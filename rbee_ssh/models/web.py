@@ -5,7 +5,6 @@ The node may get through where this machine does not: what is not told here is n
 
 from __future__ import annotations
 
-import asyncio
 import http.client
 import re
 import urllib.error
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 
 from rbee_ssh.errors import DownloadFailed, ModelForbidden, ModelInvalid, ModelNotFound
 from rbee_ssh.inventory import Timeouts
+from rbee_ssh.models.aside import aside
 from rbee_ssh.models.get import Redirects
 from rbee_ssh.models.refs import UrlRef
 from rbee_ssh.models.remote import Remote, RemoteFile
@@ -45,7 +45,7 @@ async def resolve(ref: UrlRef, timeouts: Timeouts, story: Story) -> Remote:
         ModelInvalid: it does not begin as a GGUF file does.
         DownloadFailed: it is redirected to what is not https, or too often.
     """
-    told = await asyncio.to_thread(_ask, ref.url)
+    told = await aside(lambda: _ask(ref.url))
     details = {"reference": ref.display, "status": told.status}
     if told.status in (404, 410):
         raise ModelNotFound(f"{ref.display}: the server has no such file ({told.status})", details=details)
