@@ -107,8 +107,9 @@ def setup(
         console.json({"nodes": [shapes.set_up(one) for one in done]})
     elif any(one.engine for one in done):
         console.table(COLUMNS, [row(one) for one in done])
-    if any(one.error for one in done):
-        click.get_current_context().exit(1)
+    errors = [one.error for one in done if one.error is not None]
+    if errors:
+        click.get_current_context().exit(errors[0].exit_status if len(done) == 1 else 1)
 
 
 def check(option: str, word: str | None, known: tuple[str, ...]) -> None:
@@ -130,4 +131,5 @@ def row(done: SetUp) -> list[str]:
     if found is None:
         return [done.node, "failed", *[""] * 4]
     state = "installed" if done.changed else "there"
-    return [done.node, state, found.name, found.version, ", ".join(found.backends), found.path]
+    # Engines are asked for their devices where there may be some.
+    return [done.node, state, found.name, found.version, ", ".join(found.backends) or "cpu", found.path]

@@ -166,11 +166,14 @@ def put(link: Link, local: Path, remote: str) -> None:
     """Copy a file to the node over SFTP; `remote` is relative to the home directory.
 
     Raises:
-        ConnectionLost, OSError: the connection; either file.
+        ConnectionLost: the connection broke.
+        OSError: either file; or the server has no SFTP.
     """
     try:
         link.context.sftp().put(str(local), remote)
     except (paramiko.SSHException, EOFError) as error:
+        if link.context.is_connected:
+            raise OSError(f"the server has no SFTP ({error})") from error
         raise _lost(link) from error
 
 

@@ -316,7 +316,7 @@ def test_no_engine_says_where_it_looked_and_how_to_get_one(
     control.inventory(node)
     error = events(control.rbee("--json", "infer", *model(engines), PROMPT))[-1]["error"]
     assert error["code"] == "ENGINE_MISSING"
-    assert "xllamacpp" in error["hint"]
+    assert error["hint"] == f"rbee nodes setup {node.name}"
 
 
 def test_a_file_that_is_not_on_the_node(node: LabNode, control: Control, engines: Engines) -> None:

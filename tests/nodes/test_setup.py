@@ -7,6 +7,7 @@ import hashlib
 import json
 import socket
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 from nodes.keys import fingerprint, host_key, new_key
 from nodes.packages import Shelf, pack, shelf
 from nodes.serving import GREEDY, PROMPT, eventually, model, text_of
+from nodes.test_host_keys import RELAY
 
 from nodekit import Control, LabNode, NodeLab
 from nodekit.engines import Engines
@@ -117,7 +119,12 @@ def test_from_an_empty_home_through_an_interruption_to_tokens(
 def test_one_without_venv_fails_with_the_fix_and_another_is_set_up_by_uv(
     make_node: Callable[..., LabNode], control: Control, engines: Engines, packages: Shelf
 ) -> None:
-    without, with_uv = make_node(), make_node()
+    without, with_uv = make_node(), make_node(shell="/bin/csh")
+    relay = control.home / "relay.py"
+    relay.write_text(RELAY)
+    control.ssh_config.write_text(
+        f"Host {with_uv.address}\n  ProxyCommand {sys.executable} {relay} {with_uv.address} {with_uv.port}\n"
+    )
     for node in (without, with_uv):
         # As Debian without its package python3-venv.
         places = "/usr/lib/python3*/ensurepip /usr/local/lib/python3*/ensurepip"
