@@ -23,7 +23,9 @@ from rbee_ssh.ssh.lean import asyncssh
 from rbee_ssh.ssh.login import login
 from rbee_ssh.ssh.quote import words as quoted_words
 
-RETRY_WAITS = (0.0, 0.2, 0.4)
+RETRY_WAITS = (0.2, 0.4)
+# A server that hangs up during a login is alive, and has too many of them at the moment (MaxStartups).
+DROPPED_WAITS = (0.2, 0.5, 1.0, 2.0)
 # Files that a connection may take: its socket, one to the agent, a ProxyCommand's pipes.
 FILES_PER_NODE = 5
 
@@ -95,9 +97,6 @@ class Wire:
         """Through the hops of `target`, and in; and the seconds that the login took."""
         attempts: list[str] = []
         for number in itertools.count():
-            wait = RETRY_WAITS[min(number, len(RETRY_WAITS) - 1)]
-            if wait:
-                await asyncio.sleep(wait * random.uniform(0.5, 1.5))  # noqa: S311 # jitter, no secret
             # For each try: what was wrong may be the hop's connection.
             tunnel = await self._tunnel(target.hops, tries, target.label) if target.hops else None
             try:
@@ -107,9 +106,10 @@ class Wire:
                     return ssh, time.monotonic() - began
             except (OSError, asyncssh.Error) as error:
                 attempts.append(reason(error))
-                # A server that hangs up is alive, and has too many logins at the moment (MaxStartups).
-                if number + 1 >= (max(tries, len(RETRY_WAITS)) if _dropped(error) else tries):
+                waits = DROPPED_WAITS if _dropped(error) else _waits(tries)
+                if number >= len(waits):
                     break
+                await asyncio.sleep(waits[number] * random.uniform(0.5, 1.5))  # noqa: S311 # jitter, no secret
             except (ValueError, OverflowError) as error:
                 attempts.append(reason(error))
                 break
@@ -187,6 +187,11 @@ def _make_room(files: int) -> None:
     if soft != resource.RLIM_INFINITY and soft < wanted:
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _waits(tries: int) -> tuple[float, ...]:
+    """Seconds before each try but the first."""
+    return tuple(RETRY_WAITS[min(n, len(RETRY_WAITS) - 1)] for n in range(tries - 1))
 
 
 def _dropped(error: Exception) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from statistics import median
 
-from benches import report
+from benches import report, stopwatch
 from benches.fleet_bed import CONNECT, FleetBed, fleet_bed
 from benches.infer import Goal
 from benches.rounds import Measured, ratio, rounds
@@ -72,7 +72,23 @@ def _fifty(bed: FleetBed, count: int) -> str:
         _row("CPU seconds of the client, over `xargs ssh`", spent, "ssh", CPU_SSH),
         _row("CPU seconds of the client, over pyinfra", spent, "pyinfra"),
     ]
-    return report.table(HEAD, rows)
+    return f"{report.table(HEAD, rows)}\n\n{_where(bed, 1 + count // 2)}"
+
+
+def _where(bed: FleetBed, count: int) -> str:
+    """Where a run's time goes: what the machine did in it, and how much of that was the client."""
+    runs, busy = [], []
+    for _ in range(count):
+        before = stopwatch.machine_cpu()
+        runs.append(bed.rbee())
+        busy.append(stopwatch.machine_cpu() - before)
+    first, last = (median(run.marks[at] for run in runs) for at in (1, -1))
+    wall, cpu = median(run.seconds for run in runs), median(run.cpu for run in runs)
+    return (
+        f"Where the time goes: in the {wall:.2f} s of a run the machine was busy for {median(busy):.2f} CPU "
+        f"seconds, {cpu:.2f} of them the client's; the rest is 50 logins by sshd and 50 facts scripts. The "
+        f"first row came after {first:.2f} s, the last one after {last:.2f} s."
+    )
 
 
 def _row(what: str, measured: Measured, other: str, goal: Goal | None = None) -> tuple[str, ...]:

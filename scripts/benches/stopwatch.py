@@ -92,6 +92,13 @@ def _children_cpu() -> float:
     return used.ru_utime + used.ru_stime
 
 
+def machine_cpu() -> float:
+    """CPU seconds that all processes of this machine have used since it was started (proc(5), stat)."""
+    with open("/proc/stat") as file:
+        user, nice, system, _idle, _iowait, *more = map(int, file.readline().split()[1:8])
+    return (user + nice + system + sum(more)) / os.sysconf("SC_CLK_TCK")
+
+
 def now() -> float:
     """The clock that a started process shares with us."""
     return time.monotonic()

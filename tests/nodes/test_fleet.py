@@ -90,7 +90,7 @@ def memory(pid: int) -> int:
 def test_a_jump_host_is_logged_in_to_once_and_never_flooded(
     make_node: Callable[..., LabNode], control: Control
 ) -> None:
-    hop = make_node(sshd_options={"MaxStartups": 1})
+    hop = make_node(sshd_options={"MaxStartups": 2})
     node = make_node(reachable_from=hop, sshd_options={"MaxStartups": 8})
     where = {"host": node.address, "port": node.port, "user": node.user, "jump": hop.name}
     names = [f"behind{number:02}" for number in range(20)]
@@ -100,3 +100,9 @@ def test_a_jump_host_is_logged_in_to_once_and_never_flooded(
     assert set(states(seen).values()) == {"up"}, seen
     assert (logins(hop), logins(node)) == (1, 20)
     assert "MaxStartups" not in node.sshd_log + hop.sshd_log
+    # Where there is no jump host to tell, the server drops what is too much, and is asked again.
+    where = {"host": hop.address, "port": hop.port, "user": hop.user}
+    names = [f"same{number}" for number in range(5)]
+    control.inventory(nodes_also=dict.fromkeys(names, where))
+    seen = json.loads(control.rbee("--json", "nodes", "status", check=True).stdout)
+    assert set(states(seen).values()) == {"up"}, seen
