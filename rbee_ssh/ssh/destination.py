@@ -40,7 +40,6 @@ class Destination:
     agent_path: str | None  # None: as SSH_AUTH_SOCK says; "none": no agent
     ciphers_configured: bool
     host_keys_configured: bool  # types are given, or asyncssh finds a canonical name to look them up by
-    proxied: bool  # reached through a ProxyCommand
     in_inventory: bool  # a node that `rbee nodes trust` knows
 
     @property
@@ -190,7 +189,6 @@ def _resolve(
         agent_path=_agent_path(config.get("IdentityAgent", "SSH_AUTH_SOCK")),
         ciphers_configured=config.get("Ciphers") is not None,
         host_keys_configured=bool(config.get("HostKeyAlgorithms") or config.get("CanonicalizeHostname")),
-        proxied=config.get("ProxyCommand") not in (None, "none"),
         in_inventory=in_inventory,
     )
 

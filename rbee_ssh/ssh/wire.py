@@ -128,7 +128,7 @@ class Wire:
 
     def _gate(self, target: Destination) -> Gate:
         """Where the login waits for its turn. Through a jump host, all have one server to pass."""
-        if not target.hops and not target.proxied:
+        if not target.hops and not target.proxy_command:
             return self._all
         return self._through.setdefault(target.hops, Gate(LOGINS_PER_HOP))
 
