@@ -194,7 +194,7 @@ class _Watch:
             raise DownloadFailed(f"{self._remote.ref.display}: the server gave a link that is none")
         try:
             async with (
-                asyncio.timeout(seconds + timeouts.start),
+                asyncio.timeout(3 * seconds + timeouts.start),
                 script.running(self._connection, body, words, payload=True) as running,
             ):
                 # Only now: a forced command would have been shown it.

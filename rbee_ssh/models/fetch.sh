@@ -86,7 +86,10 @@ rbee_follow() {
         }
         BEATS=$((BEATS - 1))
         [ "$BEATS" -gt 0 ] || return 0
-        sleep 0.25 2>/dev/null || sleep 1
+        sleep 0.25 2>/dev/null || {
+            sleep 1
+            BEATS=$((BEATS - 3))
+        }
     done
 }
 

@@ -25,8 +25,8 @@ COMMIT = "c0ffee" + "0" * 34
 class Fault:
     """What happens to one answer of the CDN, after `after` bytes of it.
 
-    what: "cut" (closed), "reset", "stall" (until the hub is closed), "expire" (cut, and every link so far is
-    void), "wrong" (all bytes come, one of them changed), "500".
+    what: "cut" (closed), "reset", "stall" (until the hub is closed), "pause" (until `go_on` is set), "expire"
+    (cut, and every link so far is void), "wrong" (all bytes come, one of them changed), "500".
     """
 
     what: str
@@ -66,6 +66,7 @@ class Hub:
     def __post_init__(self) -> None:
         self.links: set[str] = set()
         self.closed = threading.Event()
+        self.go_on = threading.Event()
         self.lock = threading.Lock()
         self._servers = [self._serve(_HubHandler), self._serve(_CdnHandler)]
         self.endpoint, self.cdn = (
@@ -93,6 +94,7 @@ class Hub:
 
     def __exit__(self, *_: object) -> None:
         self.closed.set()
+        self.go_on.set()
         for server, thread in self._servers:
             server.shutdown()
             server.server_close()
@@ -279,20 +281,25 @@ class _CdnHandler(_Handler):
             self._send(rest, fault)
         return None
 
+    def _write(self, piece: bytes) -> None:
+        self.wfile.write(piece)
+        self.note.sent += len(piece)
+
     def _send(self, data: bytes, fault: Fault) -> None:
         hub = self.owner
         if fault.what == "wrong":
             data = data[:-1] + bytes([data[-1] ^ 1])
-        elif fault.what:
+        elif fault.what not in ("", "pause"):
             data = data[: fault.after]
         step = hub.rate // 20 if hub.rate else 1 << 20
+        if fault.what == "pause":
+            self._write(data[: fault.after])
+            hub.go_on.wait()
+            data = data[fault.after :]
         for at in range(0, len(data), step):
-            piece = data[at : at + step]
-            self.wfile.write(piece)
-            self.note.sent += len(piece)
+            self._write(data[at : at + step])
             if hub.rate and hub.closed.wait(0.05):
                 break
-        self.wfile.flush()
         if fault.what == "stall":
             hub.closed.wait()
         if fault.what == "expire":

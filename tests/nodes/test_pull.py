@@ -20,20 +20,20 @@ from nodekit.engines import Engines
 SIZE = 3 * 2**20 + 17
 BYTES = b"GGUF" + random.Random(7).randbytes(SIZE - 4)
 DIGEST = hashlib.sha256(BYTES).hexdigest()
-TIMEOUTS = '[timeouts]\ndownload_stall = "1s"\ndownload_wait = "10ms"\n'
+TIMEOUTS = '[timeouts]\ndownload_wait = "10ms"\n'
 REF = "hf:org/tiny-GGUF:Q4_K_M"
 FILE = f".local/share/rbee/models/hf/org/tiny-GGUF/{DIGEST[:12]}/tiny-Q4_K_M.gguf"
 
 
 @contextlib.contextmanager
-def hub_for(node: LabNode, control: Control) -> Iterator[Hub]:
+def hub_for(node: LabNode, control: Control, timeouts: str = "") -> Iterator[Hub]:
     """A hub that the node reaches, named to the control machine; and an inventory with that node."""
     with Hub(node.address.rpartition(".")[0] + ".1") as hub:
         hub.add(
             "org/tiny-GGUF", {"README.md": b"hello", "tiny-Q4_K_M.gguf": BYTES, "tiny-Q8_0.gguf": b"GGUF8"}
         )
         control.env["HF_ENDPOINT"] = hub.endpoint
-        control.inventory(node, text=TIMEOUTS)
+        control.inventory(node, text=TIMEOUTS + timeouts)
         yield hub
 
 
@@ -90,7 +90,7 @@ def test_a_download_resumes_where_it_stopped(
     node = make_node(name, user="tool", sshd_options={"SetEnv": f"PATH=/home/tool/not:{path}"})
     for program in without:
         node.write(f"not/{program}", "#!/bin/sh\nexit 127\n", mode=0o755)
-    with hub_for(node, control) as hub:
+    with hub_for(node, control, 'download_stall = "1s"\n') as hub:
         # 1 MiB, 500 KB, nothing, 300 KB and silence, then a link that is void, then the rest.
         hub.faults += [Fault("cut", 2**20), Fault("reset", 500_000), Fault("500"), Fault("stall", 300_000)]
         hub.faults += [Fault("expire", 200_000)]
@@ -143,11 +143,12 @@ def test_a_full_disk_is_freed_again(hub: Hub, node: LabNode, control: Control) -
     assert (short["code"], short["details"]["need_bytes"]) == ("DISK_SHORT", SIZE)
     assert hub.fetches == []
     node.exec_local(f"mount -o remount,size=70m {models}", user="root")
-    hub.rate = 2**20
+    hub.faults += [Fault("pause", 2**18)]
     with control.rbee_popen("--json", "models", "pull", REF) as running:
-        eventually(lambda: hub.bytes_sent > 2**18, within=20, why="bytes come")
+        eventually(lambda: hub.bytes_sent == 2**18, within=30, why="bytes come")
         # As another program would.
         node.exec_local(f"dd if=/dev/zero of={models}/other bs=1M", check=False)
+        hub.go_on.set()
         out, _ = running.communicate(timeout=30)
     error = json.loads(out)["error"]
     assert (running.returncode, error["code"]) == (1, "DISK_FULL")
@@ -165,13 +166,14 @@ def test_the_token_stays_here(hub: Hub, node: LabNode, control: Control) -> None
         assert (refused.returncode, error["code"], error["details"]["status"]) == (1, "MODEL_FORBIDDEN", said)
         assert f"{hub.endpoint}/org/gated-GGUF" in error["hint"]
         assert "hf_another" not in refused.stdout + refused.stderr
-    hub.rate = 2 * 2**20
+    hub.faults += [Fault("pause", 2**18)]
     login = control.home / ".cache/huggingface/token"  # as `hf auth login` leaves it
     login.parent.mkdir(parents=True)
     login.write_text(token)
     with control.rbee_popen("--debug", "models", "pull", ref) as running:
-        eventually(lambda: hub.bytes_sent > 2**18, within=20, why="bytes come")
+        eventually(lambda: hub.bytes_sent == 2**18, within=30, why="bytes come")
         seen = "\n".join(" ".join(process.argv) for process in node.processes(everybody=True))
+        hub.go_on.set()
         out, err = running.communicate(timeout=30)
     assert running.returncode == 0, err
     assert "curl" in seen
@@ -211,9 +213,9 @@ def test_four_at_once_fetch_once(hub: Hub, node: LabNode, control: Control) -> N
 
 
 def test_ctrl_c_stops_a_fetch_and_a_lost_machine_does_not(hub: Hub, node: LabNode, control: Control) -> None:
-    hub.rate = 2**20
+    hub.faults += [Fault("pause", 2**18), Fault("pause", 2**18)]
     with control.rbee_popen("models", "pull", REF) as running:
-        eventually(lambda: hub.bytes_sent > 2**18, within=20, why="bytes come")
+        eventually(lambda: hub.bytes_sent == 2**18, within=30, why="bytes come")
         running.send_signal(signal.SIGINT)
         _, err = running.communicate(timeout=20)
     assert running.returncode == 130
@@ -221,12 +223,13 @@ def test_ctrl_c_stops_a_fetch_and_a_lost_machine_does_not(hub: Hub, node: LabNod
     assert not [p for p in node.processes() if "curl" in p.argv or "job.sh" in " ".join(p.argv)]
     assert len(parts(node)) == 1
     with control.rbee_popen("models", "pull", REF) as running:
-        eventually(lambda: len(hub.fetches) == 2, within=20, why="it goes on")
+        eventually(lambda: hub.bytes_sent == 2**19, within=30, why="it goes on")
         running.send_signal(signal.SIGHUP)  # as when the terminal is closed
         running.communicate(timeout=20)
     joined = control.rbee("models", "pull", "--detach", REF)
     assert joined.stdout == f"{node.name}: fetching tiny-Q4_K_M.gguf in the background\n"
-    eventually(stored(node).exists, within=20, why="it needs nobody")
+    hub.go_on.set()
+    eventually(stored(node).exists, within=30, why="it needs nobody")
     assert stored(node).read_bytes() == BYTES
     assert len(hub.fetches) == 2
 
