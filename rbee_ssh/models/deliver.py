@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from rbee_ssh.errors import ChecksumMismatch, ConnectionLost, ModelNotFound
@@ -46,6 +47,26 @@ class Origin:
 async def identify(stamp: Stamp, registry: Registry, story: Story) -> Source:
     """A local file with its SHA-256. Raises as `outgoing.identify`."""
     return Source(stamp, await outgoing.identify(stamp, registry, story))
+
+
+async def deliver_all(
+    connection: Connection,
+    files: Sequence[Outgoing],
+    models_dir: str,
+    story: Story,
+    tally: Tally | None = None,
+) -> Placed:
+    """A model of one file or, in order, of all parts. The first one comes last: where it is, all are.
+
+    Returns:
+        Where the first file is. Raises as `deliver`.
+    """
+    if len(files) == 1:
+        return await deliver(connection, files[0], models_dir, story, tally=tally)
+    first = await files[0].sum(story)
+    for file in reversed(files):
+        placed = await deliver(connection, file, models_dir, story, first=first, tally=tally)
+    return placed
 
 
 async def deliver(

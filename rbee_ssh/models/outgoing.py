@@ -10,6 +10,7 @@ import threading
 from pathlib import Path, PurePosixPath
 
 from rbee_ssh.errors import ModelInvalid, ModelNotFound
+from rbee_ssh.models.store import part_of
 from rbee_ssh.registry import Registry
 from rbee_ssh.ssh.quote import quote
 from rbee_ssh.story import Silent, Story
@@ -104,6 +105,23 @@ def stamp_of(path: Path) -> Stamp:
     if not real.is_file():
         raise ModelNotFound(f"{path} is not a file", details={"path": str(path)})
     return str(real), status.st_size, status.st_mtime_ns
+
+
+def model_files(path: Path, registry: Registry, sha256: str | None = None) -> list[Outgoing]:
+    """The files of a local model: this one, or all parts of the split model that it is a part of, in order.
+
+    Args:
+        sha256: of the file itself, when it is known.
+
+    Raises:
+        ModelInvalid, ModelNotFound: one of them is no GGUF file, or is not there.
+    """
+    part = part_of(path.name)
+    names = part.names() if part else (path.name,)
+    return [
+        Outgoing(stamp_of(path.with_name(name)), registry, sha256 if name == path.name else None, name=name)
+        for name in names
+    ]
 
 
 def remembered(stamp: Stamp, registry: Registry) -> str | None:

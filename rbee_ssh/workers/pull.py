@@ -14,7 +14,10 @@ from rbee_ssh.models.fetch import Fetched
 from rbee_ssh.models.reference import parse_reference
 from rbee_ssh.models.refs import HubRef, UrlRef
 from rbee_ssh.models.remote import Remote, RemoteFile, memo_key
+from rbee_ssh.workers import store
 from rbee_ssh.workers.fleet import Fleet
+from rbee_ssh.workers.push import Pushed
+from rbee_ssh.workers.spread import spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,12 @@ async def pull(
     via_here: bool = False,
     detach: bool = False,
 ) -> dict[str, RbeeError]:
-    """Bring a model to these nodes, one after the other; the nodes where that failed, with the reason.
+    """Bring a model to these nodes: fetched once, by one of them, which hands it on through here.
+
+    With `detach` each node fetches for itself, and with `via_here` this machine does for all.
+
+    Returns:
+        The nodes where that failed, with the reason.
 
     Raises:
         UsageInvalid: the reference names a file of a node or of this machine.
@@ -48,8 +56,9 @@ async def pull(
             hint="rbee models pull hf:ORG/REPO:QUANT",
         )
     remote = await resolve(fleet, ref)
+    once = len(nodes) > 1 and not (via_here or detach)
     failed: dict[str, RbeeError] = {}
-    for name in nodes:
+    for name in await _nearest_first(fleet, remote, nodes) if once else nodes:
         node = inventories.node(fleet.inventory, name)
         try:
             connection = await fleet.connect(name)
@@ -62,12 +71,55 @@ async def pull(
                 via_here=via_here,
                 detach=detach,
             )
-            on_node(Pulled(name, remote, got))
         except RbeeError as error:
             if len(nodes) == 1:
                 raise
             failed[name] = error
+            continue
+        on_node(Pulled(name, remote, got))
+        if once:
+            return await _hand_on(fleet, remote, name, got.path, nodes, on_node)
     return failed
+
+
+async def _nearest_first(fleet: Fleet, remote: Remote, nodes: Sequence[str]) -> list[str]:
+    """The nodes, those that have the model already before those that would have to fetch it."""
+    found, _ = await store.shelves(fleet, nodes)
+    have = {
+        shelf.node
+        for shelf in found
+        for model in shelf.models
+        if model.whole and model.place == remote.files[0].place
+    }
+    return sorted(nodes, key=lambda name: name not in have)
+
+
+async def _hand_on(
+    fleet: Fleet,
+    remote: Remote,
+    origin: str,
+    path: str,
+    nodes: Sequence[str],
+    on_node: Callable[[Pulled], None],
+) -> dict[str, RbeeError]:
+    """From the node that has it now to the others, those without a way to the internet among them."""
+
+    def tell(pushed: Pushed) -> None:
+        on_node(Pulled(pushed.node, remote, Fetched(pushed.path, pushed.size, pushed.mtime)))
+
+    rest = [name for name in nodes if name != origin]
+    try:
+        found, unreachable = await store.shelves(fleet, [origin])
+        if unreachable:
+            raise unreachable[origin]
+        there = [model for shelf in found for model in shelf.models if model.path == path]
+        if not there:
+            raise ModelNotFound(
+                f"{path} is gone from node {origin!r}", details={"node": origin, "path": path}
+            )
+        return await spread(fleet, there[0], rest, tell)
+    except RbeeError as error:
+        return dict.fromkeys(rest, error)
 
 
 async def resolve(fleet: Fleet, ref: HubRef | UrlRef) -> Remote:

@@ -9,10 +9,7 @@ from pathlib import Path
 
 from rbee_ssh import inventory as inventories
 from rbee_ssh.errors import RbeeError
-from rbee_ssh.models import deliver
-from rbee_ssh.models.outgoing import Outgoing, stamp_of
-from rbee_ssh.models.receiver import Placed
-from rbee_ssh.models.store import part_of
+from rbee_ssh.models import deliver, outgoing
 from rbee_ssh.models.tally import Tally
 from rbee_ssh.workers.fleet import Fleet
 
@@ -21,12 +18,14 @@ AT_ONCE = 3  # transfers: more of them share the same way out of here
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """A model that is on a node now: its first file there, its SHA-256, the bytes of all files."""
+    """A model that is on a node now: its first file there with SHA-256 and mtime (Unix seconds), the bytes of
+    all files."""
 
     node: str
     path: str
     sha256: str
     size: int
+    mtime: int
 
 
 async def push(
@@ -47,8 +46,7 @@ async def push(
         ModelNotFound, ModelInvalid: the file, or a part of it, cannot be sent.
         RbeeError: of the only node.
     """
-    names = part.names() if (part := part_of(file.name)) else (file.name,)
-    files = [Outgoing(stamp_of(file.with_name(name)), fleet.registry, name=name) for name in names]
+    files = outgoing.model_files(file, fleet.registry)
     total = sum(one.size for one in files)
     where = nodes[0] if len(nodes) == 1 else f"{len(nodes)} nodes"
     tally = Tally(fleet.story, f"sending {files[0].name} to {where}", total, len(nodes))
@@ -60,22 +58,14 @@ async def push(
         try:
             async with turn:
                 connection = await fleet.connect(name)
-                placed: list[Placed] = []
-                first: str | None = None
-                for out in files:
-                    placed.append(
-                        await deliver.deliver(
-                            connection, out, models_dir, fleet.story, first=first, tally=tally
-                        )
-                    )
-                    first = first or out.sha256
+                placed = await deliver.deliver_all(connection, files, models_dir, fleet.story, tally)
         except RbeeError as error:
             if len(nodes) == 1:
                 raise
             failed[name] = error
             tally.leave(name)
         else:
-            on_node(Pushed(name, placed[0].path, first or "", total))
+            on_node(Pushed(name, placed.path, files[0].sha256 or "", total, placed.mtime))
 
     try:
         async with asyncio.TaskGroup() as tasks:

@@ -93,17 +93,17 @@ async def spread(
             except RbeeError as error:
                 failed[name] = error
                 tally.leave(name)
-        paths: dict[str, str] = {}
-        for file, sha256 in zip(model.files, sums, strict=True):
+        firsts: dict[str, Placed] = {}
+        # The first part comes last: where it is, all are.
+        for file, sha256 in reversed(list(zip(model.files, sums, strict=True))):
             placed, lost = await _file(fleet, origin, model, file, sha256, connections, tally)
             failed |= lost
             for name in lost:
                 tally.leave(name)
                 del connections[name]
-            for name, one in placed.items():
-                paths.setdefault(name, one.path)
+            firsts = placed
         for name in connections:
-            on_node(Pushed(name, paths[name], sums[0], model.size))
+            on_node(Pushed(name, firsts[name].path, sums[0], model.size, firsts[name].mtime))
     return failed
 
 

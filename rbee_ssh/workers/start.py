@@ -11,9 +11,8 @@ from pathlib import Path
 from rbee_ssh import engines
 from rbee_ssh.engines.base import LaunchSettings
 from rbee_ssh.errors import ForwardingRefused, ModelNotFound, WorkerStartFailed, WorkerStartTimeout
-from rbee_ssh.models import deliver
+from rbee_ssh.models import deliver, outgoing
 from rbee_ssh.models.memory import Estimate
-from rbee_ssh.models.outgoing import Outgoing
 from rbee_ssh.node.scripts import LIB, LOOK, SUPERVISE, compose, source
 from rbee_ssh.ssh import script
 from rbee_ssh.ssh.connection import Connection
@@ -90,8 +89,9 @@ async def _acquire(fleet: Fleet, request: WorkerRequest) -> Acquired | None:
     elif model is None:
         if chosen.source is None:
             raise ModelNotFound(f"{chosen.wish.shown} is not on {chosen.wish.node.name}")
-        file = Outgoing(chosen.source.stamp, fleet.registry, chosen.source.sha256)
-        placed = await deliver.deliver(chosen.connection, file, chosen.wish.node.models_dir, fleet.story)
+        path, sha256 = Path(chosen.source.stamp[0]), chosen.source.sha256
+        files = outgoing.model_files(path, fleet.registry, sha256)
+        placed = await deliver.deliver_all(chosen.connection, files, chosen.wish.node.models_dir, fleet.story)
         model = ModelOnNode(placed.path, placed.size, placed.mtime)
     return await _find_or_start(fleet, chosen, model, estimate)
 

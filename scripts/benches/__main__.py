@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 
-from benches import fleet, infer, report
+from benches import fleet, infer, push, report
 
-BENCHMARKS = {"infer": infer, "fleet": fleet}
+BENCHMARKS = {"infer": infer, "fleet": fleet, "push": push}
 
 
 def main() -> int:
