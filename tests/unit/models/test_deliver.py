@@ -179,11 +179,11 @@ def test_a_second_sender_waits_for_the_first(model: Path, tmp_path: Path) -> Non
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(receiver, "BUSY_LOOK", 0.1)
-        patch.setattr(receiver, "BUSY_STALLED", 0.3)
+        patch.setattr(receiver, "BUSY_STALLED", 0.6)
         placed, story = asyncio.run(work())
     assert Path(placed.path).read_bytes() == CONTENT
     assert "another command sends" in story.lines[0]
-    assert story.drawn[0] == story.drawn[1] == 400_000
+    assert 400_000 in story.drawn, "what the first one had sent stays"
 
 
 def test_a_store_that_cannot_be_written_is_said_at_once(model: Path, tmp_path: Path) -> None:
