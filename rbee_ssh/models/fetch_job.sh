@@ -92,16 +92,21 @@ place() {
     [ -z "$SHA256" ] || SUM=$($SHA256 <"$FILE" 2>/dev/null)
     SUM=${SUM%% *}
     if [ -n "$SIZE" ] && [ "$BYTES" -ne "$SIZE" ] || { [ -n "$SHA" ] && [ -n "$SUM" ] && [ "$SUM" != "$SHA" ]; }; then
-        rm -f "$FILE"
+        rm -f "$FILE" "$FILE.etag"
         return 1
     fi
     [ "$(dd if="$FILE" bs=4 count=1 2>/dev/null | tr -d '\000')" = GGUF ] || {
-        rm -f "$FILE"
+        rm -f "$FILE" "$FILE.etag"
         fail gguf
     }
-    [ -n "$SHA" ] || [ -z "$SUM" ] || NOTE="{\"sha256\":\"$SUM\",${NOTE#?}"
-    [ -z "$SHA" ] || [ -n "$SUM" ] || rbee_mark "$DIR/unverified"
-    { mkdir -p "$TO" && printf '%s\n' "$NOTE" >"$TO/$NAME.json" && mv -f "$FILE" "$TO/$NAME"; } 2>/dev/null || fail directory
+    if [ -n "$SHA" ] && [ -z "$SUM" ]; then
+        rbee_mark "$DIR/unverified"
+        NOTE=$(printf '%s' "$NOTE" | sed 's/,"verified":[0-9]*//')
+    elif [ -z "$SHA" ] && [ -n "$SUM" ]; then
+        NOTE="{\"sha256\":\"$SUM\",${NOTE#?}"
+    fi
+    { mkdir -p "$TO" && printf '%s\n' "$NOTE" >"$TO/$NAME.json" && mv -f "$FILE" "$TO/$NAME"; } 2>/dev/null ||
+        fail directory
     rm -f "$FILE.etag"
 }
 
