@@ -76,6 +76,9 @@ class LlamaCppPython:
             "MODEL_ALIAS": settings.alias or basename(settings.model_path),
             # By default a new request cuts the running one short.
             "INTERRUPT_REQUESTS": "false",
+            # By default the numbers behind every token of the context are kept, which is vocabulary × 4 bytes
+            # a token, gigabytes with a long context, and for answers with logprobs only.
+            "LOGITS_ALL": "false",
             "N_GPU_LAYERS": "0" if settings.backend == "cpu" else "-1",
         }
         if settings.context is not None:

@@ -40,8 +40,9 @@ class Tuning:
     """The settings that decide how much memory a worker takes.
 
     `context`: tokens of each slot, 0 for the model's own; `slots`: that the engine really makes;
-    `gpu_layers`: how many of the last layers go to a GPU; `placed`: the user's own arguments say where the
-    model goes; `uncounted`: what takes memory too and is not known here.
+    `all_logits`: the engine keeps those of every token; `gpu_layers`: how many of the last layers go to a
+    GPU; `placed`: the user's own arguments say where the model goes; `uncounted`: what takes memory too and
+    is not known here.
     """
 
     context: int
@@ -51,6 +52,7 @@ class Tuning:
     ubatch: int = UBATCH
     flash: bool = True
     full_windows: bool = False
+    all_logits: bool = False
     gpu_layers: int = 0
     cache_on_gpu: bool = True
     process_bytes: int = 0
@@ -112,6 +114,7 @@ def _with(found: Tuning, options: dict[str, str | None]) -> Tuning:
         ubatch=number("ubatch_size", "ub", "n_ubatch") or found.ubatch,
         flash=flash and "no_flash_attn" not in options,
         full_windows=found.full_windows or "swa_full" in options,
+        all_logits=found.full_windows and (on(options.get("logits_all", "off")) or "draft_model" in options),
         gpu_layers=found.gpu_layers if layers is None or not found.gpu_layers else layers,
         cache_on_gpu=not {"no_kv_offload", "nkvo"} & options.keys(),
         placed=bool(_PLACING & options.keys()),

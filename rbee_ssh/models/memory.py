@@ -82,7 +82,7 @@ def estimate(header: Gguf, model_bytes: int, tuning: Tuning, *, devices: int = 1
         weights=weights_ram,
         cache=cache_bytes(stack[:cached], context, tuning, widest_value=_widest(stack)),
         state=state_bytes(stack[:cached], tuning),
-        compute=_inputs(header, context, tuning) if on_gpu else compute,
+        compute=(_inputs(header, context, tuning) if on_gpu else compute) + _logits(header, context, tuning),
         engine=tuning.process_bytes + tables,
     )
     if not on_gpu:
@@ -144,6 +144,11 @@ def compute_bytes(header: Gguf, stack: tuple[Layer, ...], context: int, tuning: 
     seen = -(-context // PADDING) * PADDING if any(layer.keys for layer in stack) else 0
     scores = 0 if tuning.flash else attending * seen
     return tuning.ubatch * F32 * (4 * width + hidden + seen + max(vocabulary, scores))
+
+
+def _logits(header: Gguf, context: int, tuning: Tuning) -> int:
+    """What llama-cpp-python keeps of every token of the context with `logits_all`, and of a batch besides."""
+    return (context + tuning.ubatch) * F32 * (header.vocabulary or 0) if tuning.all_logits else 0
 
 
 def _inputs(header: Gguf, context: int, tuning: Tuning) -> int:

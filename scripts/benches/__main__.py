@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 
-from benches import fleet, infer, push, report
+from benches import fleet, infer, memory, push, report
 
-BENCHMARKS = {"infer": infer, "fleet": fleet, "push": push}
+BENCHMARKS = {"infer": infer, "fleet": fleet, "memory": memory, "push": push}
 
 
 def main() -> int:

@@ -366,3 +366,20 @@ def test_a_brief_look_starts_no_python_without_an_engine(
     again = parse_facts(run(shell, NODE, engine="none", brief=True))
     assert (again.engines, again.looked, again.problems) == ((), (), ())
     assert again.ram_free_bytes
+
+
+def test_the_header_of_a_model_is_sent_unless_it_is_known(shell: str, probe: Probe, home: Path) -> None:
+    content = b"GGUF" + bytes(range(256)) * 200
+    for number in (1, 2):
+        (home / f"split-0000{number}-of-00002.gguf").write_bytes(content)
+    path = str(home / "split-00001-of-00002.gguf")
+    sent = probe(shell, NODE, model_path=path, known_header="").model
+    assert sent is not None
+    assert sent.head == content[:32768]
+    assert sent.total == 2 * len(content)
+    known = probe(shell, NODE, model_path=path, known_header=f"{sent.size}:{sent.mtime}").model
+    assert known is not None
+    assert known.head == b""
+    stale = probe(shell, NODE, model_path=path, known_header="7:8").model
+    assert stale is not None
+    assert stale.head == content[:32768]

@@ -103,6 +103,15 @@ def test_llama_cpp_python_has_one_slot() -> None:
     assert cache("llama-3-8b", settings) == 128 * KIB * 4096
 
 
+def test_llama_cpp_python_keeps_the_logits_of_every_token_if_it_is_told_to() -> None:
+    header, size = published("llama-3-8b")
+    few, all_ = (
+        estimate(header, size, tuning("llama-cpp-python", context=4096, parallel=1, backend="cpu", args=args))
+        for args in ((), ("logits_all=true",))
+    )
+    assert all_.ram.compute - few.ram.compute == (4096 + 512) * 128256 * 4
+
+
 def test_heads_and_windows_layer_by_layer() -> None:
     keys = {
         "general.architecture": "gemma4",

@@ -319,6 +319,15 @@ def test_any_text_gives_facts(text: str) -> None:
     parse_facts(text)
 
 
+def test_the_head_of_a_model_file_and_the_size_of_all_its_parts() -> None:
+    text = "model\tgguf\t5\t6\t/m\nmodel_bytes\t70\nheader\t4747\nheader\t5546"
+    assert parse_facts(text).model == ModelFile("/m", "gguf", 5, 6, 70, b"GGUF")
+    for nonsense in ("4", "zz", "47 47", "\u0664\u0667"):
+        found = parse_facts(f"model\tgguf\t5\t6\t/m\nheader\t{nonsense}").model
+        assert found is not None
+        assert found.head == b""
+
+
 NODE = Node("n", "host", engine_path="/e", models_dir="~/m", env=(("A", "b c"),))
 
 
@@ -370,3 +379,8 @@ def test_load(text: str, load: float | None) -> None:
 )
 def test_how_much_is_asked(asked: dict[str, Any], word: str) -> None:
     assert arguments(NODE, pythons=["/py"], **asked) == ["~/m", "/e", "", "", word, "/py", "env:A=b c"]
+
+
+@pytest.mark.parametrize(("known", "argument"), [(None, []), ("", ["header:"]), ("5:6", ["header:5:6"])])
+def test_the_header_that_is_known_already(known: str | None, argument: list[str]) -> None:
+    assert [word for word in arguments(NODE, known_header=known) if word.startswith("header")] == argument

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -139,3 +141,25 @@ def test_names_and_values_of_any_kind_do_no_harm(shell: Shell) -> None:
     (shell.root / "workers" / "file").write_text("")
     assert [record.id for record in shell.look().records] == [ID]
     assert not (shell.home / "pwned").exists()
+
+
+# rbee_memory
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_the_memory_of_a_group_counts_its_children(shell: Shell, wrapped: bool) -> None:
+    """A wrapper that does not exec its engine holds next to nothing itself."""
+    hungry = "import time; x = bytearray(30 * 2**20); print(1, flush=True); time.sleep(60)"
+    text = f"'{sys.executable}' -c '{hungry}'; true" if wrapped else f"exec '{sys.executable}' -c '{hungry}'"
+    with running("sh", "-c", text, stdout=subprocess.PIPE, start_new_session=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        own, files, peak = map(int, shell.lib(f'rbee_memory {process.pid}; printf %s "$MEMORY"').split())
+        process.stdout.close()
+    assert 30 * 1024 < own < 60 * 1024
+    assert own + files <= peak + 1024
+
+
+def test_the_memory_of_nobody_is_empty(shell: Shell) -> None:
+    for pid in ("999999999", ""):
+        assert shell.lib(f'rbee_memory "{pid}"; printf "[%s]" "$MEMORY"') == "[]"
