@@ -64,7 +64,7 @@ def _once(cli: Cli, wanted: list[str]) -> None:
 
     if not cli.as_json:
         console.line(place.titles, "title")
-    console.status(f"asking {len(wanted)} nodes" if len(wanted) > 1 else f"asking {wanted[0]}")
+    console.status(f"asking {wanted[0]}" if len(wanted) == 1 else f"asking {len(wanted)} nodes")
     found = run_async(work, stream=True)
     if cli.as_json:
         from rbee_ssh.cli import shapes

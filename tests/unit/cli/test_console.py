@@ -215,6 +215,16 @@ def test_a_table_fits_the_terminal_and_is_whole_in_a_pipe(out: Screen, err: Scre
     assert "m" * 300 in out.text()
 
 
+def test_a_title_and_what_is_bad_have_colours_on_a_terminal_alone(tty: Screen, out: Screen) -> None:
+    shell = console(tty, tty)
+    shell.line("NAME", "title")
+    shell.line("down \x1b[2J", "bad")
+    assert tty.text() == "\x1b[1mNAME\x1b[0m\n\x1b[31mdown \\x1b[2J\x1b[0m\n"
+    console(out, tty).line("NAME", "title")
+    console(tty, tty, {"NO_COLOR": "1"}).line("down", "bad")
+    assert (out.text(), tty.text()) == ("NAME\n", "down\n")
+
+
 def test_a_closed_pipe_is_told_apart_from_a_fault(err: Screen) -> None:
     with closed_pipe() as closed:
         shell = Console(stdout=closed, stderr=err.writer, environ={})
