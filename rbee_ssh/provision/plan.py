@@ -46,6 +46,7 @@ class Machine:
     os: str | None
     gpus: tuple[tuple[str, str], ...] = ()  # each one's name and the backend made for it
     rocm: str | None = None
+    broken: str | None = None  # why a GPU's tool did not answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,7 @@ def plan(node: Node, asked: Wanted, machine: Machine) -> Plan:
     Raises:
         UsageInvalid: the inventory points at an engine elsewhere, which would hide the new one.
         BackendUnavailable: a backend the node has no device for.
-        SetupFailed: no build for the node's GPU is known; names the command that would do.
+        SetupFailed: no build for the node's GPU is known, or its driver does not work; names the command.
     """
     hidden = "engine_path" if asked.engine == "llama-server" else "python"
     if getattr(node, hidden) is not None:
@@ -132,7 +133,16 @@ def plan(node: Node, asked: Wanted, machine: Machine) -> Plan:
 def _backend(node: Node, asked: Wanted, machine: Machine) -> str:
     backend = asked.backend or node.backend
     if backend == "auto":
-        return machine.gpus[0][1] if machine.gpus else "cpu"
+        if machine.gpus:
+            return machine.gpus[0][1]
+        if machine.broken:
+            again = f"rbee nodes setup {quote(node.name)}"
+            raise _no_build(
+                node,
+                f"{node.name} seems to have a GPU, and its driver does not work: {machine.broken}",
+                f"repair the driver, or: {again} --backend cpu",
+            )
+        return "cpu"
     has = {kind for _, kind in machine.gpus}
     # Vulkan is at home on many vendors' GPUs, of which none may have tools of its own installed.
     if backend in ("cpu", *has) or (backend == "vulkan" and machine.os != "Darwin"):

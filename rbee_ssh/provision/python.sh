@@ -60,7 +60,7 @@ install() {
         [ -z "$2" ] || export PIP_EXTRA_INDEX_URL="$2"
         [ -z "$replace" ] || set -- "$@" --force-reinstall
         shift 2
-        PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_PROGRESS_BAR=off \
+        PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_PROGRESS_BAR=off PIP_USER=0 \
             "$venv/bin/python" -m pip install "$@"
     elif has uv "$HOME/.local/bin/uv" "$HOME/.cargo/bin/uv"; then
         [ -z "$1" ] || export UV_DEFAULT_INDEX="$1"

@@ -88,7 +88,8 @@ async def _machine(connection: Connection, facts: Facts) -> Machine:
     if any(backend == "rocm" for _, backend in gpus):
         told = await script.run(connection, "head -n 1 /opt/rocm/.info/version 2>/dev/null")
         rocm = told.stdout.strip()[:20] or None
-    return Machine(facts.os, gpus, rocm)
+    broken = next((problem for problem in facts.problems if "-smi" in problem), None)
+    return Machine(facts.os, gpus, rocm, broken)
 
 
 def _elsewhere(facts: Facts, asked: Wanted, todo: Plan) -> EngineFound | None:

@@ -76,6 +76,14 @@ def test_a_node_gets_the_build_for_its_gpu(
     assert (todo.package.name, todo.index, todo.pattern) == ("xllamacpp", index, pattern)
 
 
+def test_a_gpu_without_its_driver_is_not_taken_for_none() -> None:
+    broken = Machine("Linux", broken="nvidia-smi fails: exit status 9")
+    with pytest.raises(SetupFailed, match="exit status 9") as caught:
+        python(broken)
+    assert "rbee nodes setup desk --backend cpu" in str(caught.value.hint)
+    assert python(broken, backend="cpu").index is None
+
+
 def test_the_inventorys_backend_counts_and_the_option_wins() -> None:
     cpu = Node("desk", "desk.example", backend="cpu")
     assert python(NVIDIA, node=cpu).pattern == ""
