@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from rbee_ssh.errors import RbeeError, RequestRefused, WorkerStalled
+from rbee_ssh.errors import ApiKeyRejected, RbeeError, RequestRefused, ResponseInvalid, WorkerStalled
 from rbee_ssh.ssh import http
 from rbee_ssh.ssh.connection import ChannelRefused
 from rbee_ssh.workers import chat, queue
@@ -87,10 +87,12 @@ async def ask(fleet: Fleet, serving: Serving, request: InferRequest, emit: Calla
         if not started and (record is None or record.state not in ("dead", "failed")):
             raise Missed from error
         raise _crashed(serving, request, tally, record) from error
-    except RequestRefused as error:
+    except (RequestRefused, ResponseInvalid, ApiKeyRejected) as error:
         # An engine that is being stopped ends its streams with an error of its own.
-        if started and not tally.finished and not await _alive(serving):
+        refused = isinstance(error, RequestRefused)
+        if refused and started and not tally.finished and not await _alive(serving):
             raise _crashed(serving, request, tally, await _ended(serving)) from error
+        _place(error, serving)
         raise
     if not tally.finished:
         if not tally.received and await _alive(serving):
@@ -143,6 +145,16 @@ async def _first(serving: Serving, coming: Awaitable[T]) -> T:
         await asyncio.wait([step])
         if not step.cancelled():
             step.exception()  # looked at, or asyncio says at the end that nobody did
+
+
+def _place(error: RbeeError, serving: Serving) -> None:
+    """Say of which worker the error speaks, and what to do about it."""
+    worker, node = serving.entry.id, serving.connection.name
+    if "context" in error.message:
+        error.hint = f"a shorter prompt, or more than --context {serving.entry.context}"
+    elif error.hint is None:
+        error.hint = f"rbee workers logs {worker}"
+    error.details |= {"node": node, "worker": worker}
 
 
 def _stalled(serving: Serving, what: str) -> WorkerStalled:
