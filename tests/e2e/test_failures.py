@@ -7,6 +7,7 @@ import json
 import socket
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,11 +16,11 @@ from nodekit import Control
 INFER = ("infer", "--model", "file:///m.gguf", "hi")
 
 
-def failed(control: Control, *words: str, status: int) -> dict[str, str]:
+def failed(control: Control, *words: str, status: int) -> dict[str, Any]:
     """The error of a command, which says the same in text."""
     answer = control.rbee("--json", *words)
     assert answer.returncode == status, answer.stdout + answer.stderr
-    error: dict[str, str] = json.loads(answer.stdout.splitlines()[-1])["error"]
+    error: dict[str, Any] = json.loads(answer.stdout.splitlines()[-1])["error"]
     text = control.rbee(*words)
     assert text.returncode == status
     assert text.stdout == ""

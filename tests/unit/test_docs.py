@@ -23,6 +23,7 @@ ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_TEST = re.compile(r"`(tests/[a-z0-9_/]+\.py)::(test_[a-z0-9_]+)`")
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 # What ends a command or begins one inside another, as shlex tells them apart from words.
 _BETWEEN = re.compile(r"[|&;()<>]+")
@@ -216,3 +217,14 @@ def test_every_file_has_its_line() -> None:
     assert {room: sorted(files) for room, files in shown.items()} == {
         room: sorted(files) for room, files in there.items()
     }
+
+
+def test_the_tests_that_documents_name_are_there() -> None:
+    named = {name for document in DOCS for name in _TEST.findall(document.read_text(encoding="utf-8"))}
+    assert named
+    gone = [
+        f"{file}::{test}"
+        for file, test in sorted(named)
+        if not (ROOT / file).is_file() or f"def {test}(" not in (ROOT / file).read_text(encoding="utf-8")
+    ]
+    assert gone == []
