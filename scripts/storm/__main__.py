@@ -90,12 +90,12 @@ class Storm:
     def _look(self, before: dict[str, set[str]]) -> dict[str, set[str]]:
         """What is wrong twice in a row was no passing state."""
         now: dict[str, set[str]] = {}
-        for node in self.nodes:
-            seen = invariants.look(node)
+        for fault in self.faults:
+            node, seen = fault.node, fault.look()
             doubles = invariants.twice(seen)
             if doubles:
                 time.sleep(1)
-                doubles &= invariants.twice(invariants.look(node))
+                doubles &= invariants.twice(fault.look())
             self.violations += [f"{node.name}: two workers for {match}" for match in doubles]
             now[node.name] = invariants.strays(seen)
             lasting = now[node.name] & before.get(node.name, set())

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from nodes.serving import engines_on
 
 from nodekit import LabNode
+from storm import invariants
 
 # Faults that may end an answer in the middle.
 ENDS_ANSWERS = frozenset(
@@ -24,6 +25,7 @@ class Faults:
     def __init__(self, node: LabNode, chance: random.Random, over: threading.Event) -> None:
         self.node, self._chance, self._over = node, chance, over
         self.log: list[tuple[str, float, float]] = []
+        self._on = threading.Lock()  # held by whoever needs the node switched on, or switches it
         self._kinds: dict[str, Callable[[], None]] = {
             "silence": self._silence,
             "unplug": self._unplug,
@@ -34,7 +36,7 @@ class Faults:
             "term engine": lambda: self._signal("TERM"),
             "stop engine": self._suspend,
             "kill supervisor": self._supervisor,
-            "reboot": node.reboot,
+            "reboot": self._reboot,
         }
 
     def run(self) -> None:
@@ -53,6 +55,15 @@ class Faults:
     def ended_answers(self, began: float, ended: float) -> bool:
         """Whether a fault in this time explains an answer that broke off."""
         return any(kind in ENDS_ANSWERS and a <= ended and b >= began - 1 for kind, a, b in self.log)
+
+    def look(self) -> list[list[str]]:
+        """What is on the node, as invariants.look tells it."""
+        with self._on:
+            return invariants.look(self.node)
+
+    def _reboot(self) -> None:
+        with self._on:
+            self.node.reboot()
 
     def _while(self, undo: Callable[[], None]) -> None:
         self._over.wait(self._chance.uniform(1, 8))

@@ -228,6 +228,8 @@ def test_the_real_cron_stops_an_idle_worker_and_passes_every_word_whole(
             "cron ran the line", lambda: log.exists() and "end\n" in log.read_text(), timeout=75, every=0.2
         )
         wait_until("the idle worker was stopped", lambda: not engines_on(node), timeout=75, every=0.5)
+        told = control.home / ".local/state/rbee/cron.log"
+        wait_until("it was told", lambda: "stopped " in told.read_text(), timeout=20, every=0.2)
     finally:
         cron.terminate()
         cron.wait()
@@ -236,5 +238,4 @@ def test_the_real_cron_stops_an_idle_worker_and_passes_every_word_whole(
     assert directory == pwd.getpwuid(0).pw_dir
     assert {"A=%", "PATH=/usr/bin:/bin", "SHELL=/bin/sh", f"HOME={directory}"} <= set(environment)
     assert not any(variable.startswith(("SSH_AUTH_SOCK=", "TERM=")) for variable in environment)
-    assert "stopped " in (control.home / ".local/state/rbee/cron.log").read_text()
     assert workers(control) == []
