@@ -101,8 +101,8 @@ class Storm:
             lasting = now[node.name] & before.get(node.name, set())
             self.violations += [f"{node.name}: engine {stray} without a worker" for stray in lasting]
         for control in self.controls:
-            if fault := invariants.registry_fault(control):
-                self.violations.append(f"registry: {fault}")
+            if broken := invariants.registry_fault(control):
+                self.violations.append(f"registry: {broken}")
         self.looks += 1
         return now
 
