@@ -191,12 +191,12 @@ def checked(draft: Draft, text: str, name: str) -> Inventory:
 
 
 def command_line(name: str, keys: Mapping[str, Any], replace: bool = False) -> str:
-    """The command that says the same, for a hint."""
+    """The command that says the same, for a hint; the values of variables are not repeated."""
     words = ["rbee", "nodes", "add", name]
     for key, value in keys.items():
         option = "--" + {"tags": "tag"}.get(key, key).replace("_", "-")
         if isinstance(value, Mapping):
-            value = [f"{variable}={content}" for variable, content in value.items()]
+            value = [f"{variable}=…" for variable in value]
         for one in value if isinstance(value, list) else [value]:
             words += [option, str(one)]
     return shlex.join([*words, *(["--replace"] if replace else [])])

@@ -46,14 +46,19 @@ def check(cli: Cli, names: tuple[str, ...], tags: tuple[str, ...]) -> None:
     wanted = cli.nodes(names, tags)
     console = cli.console
     waiting = dict.fromkeys(wanted)
+    shown = 0
 
     from rbee_ssh.node.checks import works
     from rbee_ssh.workers.check import check_nodes
 
     def on_node(name: str, found: tuple[Check, ...]) -> None:
+        nonlocal shown
         waiting.pop(name, None)
         if not cli.as_json:
+            if shown:
+                console.line("")
             show(console, name, found)
+            shown += 1
         console.status(f"checking {', '.join(waiting)}" if waiting else "")
 
     async def work() -> dict[str, tuple[Check, ...]]:
@@ -79,7 +84,6 @@ def show(console: Console, name: str, found: Sequence[Check]) -> None:
     for one in found:
         sign, colour = _SIGNS[one.state]
         console.marked(f"  {sign} ", rows(one, console.columns), colour=colour)
-    console.line("")
 
 
 def rows(one: Check, columns: int | None) -> str:

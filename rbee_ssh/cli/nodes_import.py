@@ -70,8 +70,8 @@ def import_(
         chosen = [alias for alias in dict.fromkeys(hosts) if alias not in there]
     else:
         chosen = offered if all_ or not offered else _picked(console, offered)
-    if not chosen:
-        console.say(f"nothing to import from {USERS}" + (": its hosts are nodes already" if there else ""))
+        if not offered:
+            console.say(f"nothing to import: {USERS} names no host that is not a node already")
     names = node_names(chosen, before.nodes)
 
     def change(text: str, keep: Collection[str] = names) -> str:

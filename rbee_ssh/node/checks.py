@@ -145,9 +145,7 @@ def _channel(seen: Seen) -> Iterator[Check]:
     directive = "AllowStreamLocalForwarding" if unix else "AllowTcpForwarding"
     if tried.seconds is not None:
         slow = tried.seconds > SLOW
-        detail = f"{tried.seconds * 1000:.0f} ms for a round trip" + (
-            ": every token comes late" if slow else ""
-        )
+        detail = "for a round trip" + (": every token comes late" if slow else "")
         yield Check("latency", "warning" if slow else "ok", detail, tried.seconds)
     else:
         yield Check("latency", "unknown", "not measured: nothing there could be connected to")
@@ -199,7 +197,8 @@ def _engine(seen: Seen, facts: Facts) -> tuple[Choice | None, Check]:
         # The node cannot be asked for more than it is: there, a build for its GPU would help.
         missing = not isinstance(error, BackendUnavailable) or bool(facts.gpus)
         fix = f"rbee nodes setup {node.name}" if missing else error.hint
-        return None, Check("engine", "failed", error.message, fix=fix)
+        # Where it was looked for fills a screen; `infer` says it.
+        return None, Check("engine", "failed", error.message.partition("; looked for ")[0], fix=fix)
     except DeviceInvalid as error:
         return None, Check(
             "engine", "failed", error.message, fix=f"change device of {node.name} in the inventory"

@@ -22,7 +22,6 @@ def test_a_block_in_a_pipe_is_not_folded_and_has_no_colour() -> None:
             "gpu1: works\n"
             "  ✓ host key      12 ms  ssh-ed25519 SHA256:x\\x1b[2J\n"
             "  – gpu                  not tried\n"
-            "\n"
         )
     assert rows(LONG, None).split("\n")[0].count("looked there") == 20
 
