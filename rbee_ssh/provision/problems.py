@@ -41,6 +41,8 @@ _SAYS = {
     "install": "pip could not install it",
 }
 
+_LINES = 6
+
 
 def failed(link: Link, said: Said, last: Sequence[str]) -> RbeeError:
     """The error for a script that gave up, or ended without a word.
@@ -62,8 +64,7 @@ def failed(link: Link, said: Said, last: Sequence[str]) -> RbeeError:
     if problem == "broken" and said.one("status").isdecimal():
         what += f" ({in_words(int(said.one('status')[:3]))})"
     at = f"{step}: " if step else ""
-    lines = "".join(f"\n{line}" for line in last)
-    return SetupFailed(f"{node}: {at}{what}{lines}", hint=_next(link, problem, said), details=details)
+    return SetupFailed(f"{node}: {at}{what}{_told(last)}", hint=_next(link, problem, said), details=details)
 
 
 def _next(link: Link, problem: str, said: Said) -> str:
@@ -88,11 +89,16 @@ def _next(link: Link, problem: str, said: Said) -> str:
             return f"{again}   # goes on where it stopped"
 
 
+def _told(last: Sequence[str]) -> str:
+    """The lines that an error repeats: pip warns of each of its tries before it says what is wrong."""
+    telling = [line for line in last if not line.lstrip().startswith("WARNING")] or last
+    return "".join(f"\n{line}" for line in telling[-_LINES:])
+
+
 def of_recipe(node: str, recipe: str, message: str, last: Sequence[str]) -> SetupFailed:
     """The error for a task of the user's own."""
-    lines = "".join(f"\n{line}" for line in last)
     return SetupFailed(
-        f"{node}: the task {quoted(recipe, 200)} failed: {message}{lines}",
+        f"{node}: the task {quoted(recipe, 200)} failed: {message}{_told(last)}",
         hint=f"look at that file; setup of {node} in the inventory names it",
         details={"node": node, "step": recipe, "output": list(last)},
     )

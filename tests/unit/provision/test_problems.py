@@ -26,6 +26,15 @@ def test_step_lines_and_status_are_told() -> None:
     assert found.details == {"node": "desk", "step": "making it", "status": 1, "output": ["one", "two"]}
 
 
+def test_warnings_do_not_hide_the_error() -> None:
+    said = Said(1, {"problem": "install"})
+    last = [*(f"  WARNING: try {n}" for n in range(9)), "ERROR: no"]
+    found = failed(link(), said, last)
+    assert found.message == "desk: pip could not install it\nERROR: no"
+    assert found.details["output"] == last
+    assert failed(link(), said, last[:2]).message.endswith("WARNING: try 1")
+
+
 @pytest.mark.parametrize("problem", _SAYS)
 def test_each_problem_has_words_and_a_way_on(problem: str) -> None:
     found = error(problem)
