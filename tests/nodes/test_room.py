@@ -43,6 +43,15 @@ def test_a_context_that_fits_no_memory_is_refused_before_a_start(
     assert details["parts"]["KV cache"] == 30 * 3 * 64 * 2 * 2 * 9_000_192
     assert details["need_mib"] > details["have_mib"] > 0
     assert workers(control) == []
+    # models show says the same, of a header that was read over SSH as a whole.
+    shown = control.rbee("models", "show", model(engines)[1], "--context", "9000000")
+    assert shown.returncode == 0, shown.stderr
+    assert "135 M parameters" in shown.stdout
+    assert shown.stdout.splitlines()[-1].endswith("no")
+    told = json.loads(control.rbee("--json", "models", "show", model(engines)[1]).stdout)
+    assert told["model"]["vocabulary"] == 49152
+    assert [one["context"] for one in told["memory"]] == [4096, 8192]
+    assert told["nodes"][0]["fits"] is True
     # The header is remembered, and what the hint names is what the model was made for.
     again = error_of(start(control, engines, "--context", "9000000"))
     assert again["hint"] == "--context 8192 fits"
