@@ -8,21 +8,16 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import secrets
-import signal
 import socket
-import subprocess
 from base64 import b64decode
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, ClassVar
+from typing import Any
 
 import fabric
-import fabric.runners
-import invoke.runners
 import paramiko
 from invoke.config import Config
 from invoke.context import Context
@@ -36,13 +31,12 @@ from rbee_ssh.errors import (
     NodeUnreachable,
     ResponseInvalid,
 )
+from rbee_ssh.provision import runners
+from rbee_ssh.provision.runners import Local, LocalScript, RemoteScript, TooMuch
 from rbee_ssh.provision.signer import Offered
 from rbee_ssh.provision.sink import Sink
 from rbee_ssh.provision.way import Way
 from rbee_ssh.ssh.quote import quote, wrap
-
-# More than a compiler says while it builds an engine.
-MAX_OUTPUT = 64 * 1024 * 1024
 
 # Whoever configures no logging gets paramiko's warnings on stderr, tracebacks among them.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
@@ -121,8 +115,8 @@ def connected(way: Way, ssh: str, sink: Sink) -> Link:
 def on_this_machine(node: str, sink: Sink) -> Link:
     """The Context in which the same tasks run on localhost."""
     run = {**_RUN, "shell": "/bin/sh", **_streams(sink)}
-    config = Config(lazy=True, overrides={"run": run, "runners": {"local": _Local}})
-    return Link(node, "", Context(config=config), sink, _LocalScript.cut)
+    config = Config(lazy=True, overrides={"run": run, "runners": {"local": Local}})
+    return Link(node, "", Context(config=config), sink, LocalScript.cut)
 
 
 def run_script(link: Link, body: str, args: Sequence[str]) -> Said:
@@ -144,15 +138,15 @@ def run_script(link: Link, body: str, args: Sequence[str]) -> Said:
             link.sink.tell(value)
 
     link.sink.listen(mark, take)
-    runner = _LocalScript(link.context) if link.local else _RemoteScript(link.context)
+    runner = LocalScript(link.context) if link.local else RemoteScript(link.context)
     try:
         result = runner.run(wrap(body, [mark, *args], mark, payload=True), warn=True)
         said.status = result.exited if result is not None else -1
     except (paramiko.SSHException, EOFError, OSError) as error:
         raise _lost(link) from error
     except ThreadException as error:
-        if any(isinstance(one.value, _TooMuch) for one in error.exceptions):
-            raise ResponseInvalid(f"{link.node}: more than {MAX_OUTPUT} bytes of output") from error
+        if any(isinstance(one.value, TooMuch) for one in error.exceptions):
+            raise ResponseInvalid(f"{link.node}: more than {runners.MAX_OUTPUT} bytes of output") from error
         raise _lost(link) from error
     finally:
         link.sink.flush_rest()
@@ -229,96 +223,3 @@ def _lost(link: Link) -> ConnectionLost:
         hint=f"rbee nodes setup {quote(link.node)}   # goes on where it stopped",
         details={"node": link.node},
     )
-
-
-class _TooMuch(Exception):
-    """More output than any installation makes."""
-
-
-class _Bounded:
-    """Counts what is read from a program."""
-
-    _count = 0
-
-    def _counted(self, data: bytes | None) -> bytes | None:
-        self._count += len(data or b"")
-        if self._count > MAX_OUTPUT:
-            raise _TooMuch
-        return data
-
-    def read_proc_stdout(self, num_bytes: int) -> bytes | None:
-        return self._counted(super().read_proc_stdout(num_bytes))  # type: ignore[misc]
-
-    def read_proc_stderr(self, num_bytes: int) -> bytes | None:
-        return self._counted(super().read_proc_stderr(num_bytes))  # type: ignore[misc]
-
-
-class _RemoteScript(_Bounded, fabric.runners.Remote):  # type: ignore[misc]
-    """The command is the bare word `sh`; the script goes to its stdin."""
-
-    def send_start_message(self, command: str) -> None:
-        self.channel.exec_command("sh")
-        self.channel.sendall(command.encode("utf-8", "surrogateescape"))
-
-
-class _Local(invoke.runners.Local):
-    """invoke's, which leaves its pipes open, and its process running when something else went wrong."""
-
-    def stop(self) -> None:
-        super().stop()
-        if self.using_pty:
-            return
-        if self.process.poll() is None:
-            self.end()
-        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
-            if pipe is not None:
-                with suppress(OSError):
-                    pipe.close()
-
-    def end(self) -> None:
-        """Of a program that is not waited for."""
-        self.process.kill()
-        self.process.wait()
-
-
-class _LocalScript(_Bounded, _Local):
-    """The same on this machine, in a process group of its own, as sshd does it."""
-
-    _running: ClassVar[set[_LocalScript]] = set()
-
-    def start(self, command: str, shell: str, env: dict[str, Any]) -> None:
-        self.process = subprocess.Popen(
-            [shell],
-            env=env,
-            cwd=Path.home(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
-        self._running.add(self)
-        pipe = self._stdin()
-        with suppress(BrokenPipeError):
-            pipe.write(command.encode("utf-8", "surrogateescape"))
-            pipe.flush()
-
-    def stop(self) -> None:
-        self._running.discard(self)
-        super().stop()
-
-    def end(self) -> None:
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-
-    def _stdin(self) -> IO[bytes]:
-        if self.process.stdin is None:
-            raise RuntimeError("a child with three pipes has none")
-        return self.process.stdin
-
-    @classmethod
-    def cut(cls) -> None:
-        """There is one localhost, and one setup of it: the script sees the end of its stdin, and ends."""
-        for runner in list(cls._running):
-            with suppress(OSError):
-                runner._stdin().close()

@@ -13,7 +13,7 @@ import fabric
 import pytest
 
 from rbee_ssh.errors import ResponseInvalid
-from rbee_ssh.provision import link
+from rbee_ssh.provision import link, runners
 from rbee_ssh.provision.link import Link, Said
 from rbee_ssh.provision.sink import Sink
 from rbee_ssh.story import Silent
@@ -106,7 +106,7 @@ def test_the_watcher_ends_with_its_script() -> None:
 
 
 def test_endless_output_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link, "MAX_OUTPUT", 100_000)
+    monkeypatch.setattr(runners, "MAX_OUTPUT", 100_000)
     with pytest.raises(ResponseInvalid):
         with_link(lambda opened: link.run_script(opened, "yes | head -c 200000; exit 0\n", []))
 
