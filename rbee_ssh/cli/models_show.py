@@ -129,7 +129,7 @@ def metadata(shown: Shown) -> list[str]:
 
 
 def parameters(shown: Shown) -> str:
-    """ "135 M parameters", or the label of the file where its tensors are in several."""
+    """As in 135 M parameters, or the label of the file where its tensors are in several."""
     count = _count(shown)
     if count is None:
         return f"{shown.header.text('general.size_label') or 'unknown number of'} parameters"

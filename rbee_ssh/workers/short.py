@@ -43,31 +43,30 @@ def error(short: Balance, wanted: Wanted, need_at: Callable[[int], int]) -> Mode
     if short.holders:
         text += "; workers hold the rest: " + ", ".join(map(_holder, short.holders))
     context = fitting_context(need_at, short.have, min(wanted.context, (wanted.trained or 2**40) + STEP))
-    kinds: type[ModelFault] = VramShort if kind == VRAM else RamShort
-    return kinds(
-        text,
-        hint=_hint(short, wanted, context),
-        details={
-            "node": wanted.node,
-            "context": wanted.context,
-            "parallel": wanted.parallel,
-            "need_mib": up(need.total),
-            "have_mib": short.have // MIB,
-            "need_bytes": need.total,
-            "have_bytes": short.have,
-            "free_bytes": short.free,
-            "parts": need.parts,
-            "fitting_context": context,
-            "workers": [
-                {"id": one.id, "model": one.model, "state": one.state, "bytes": one.held, "ours": one.ours}
-                for one in short.holders
-            ],
-        },
-    )
+    hint = _hint(short, wanted, context)
+    details = {
+        "node": wanted.node,
+        "context": wanted.context,
+        "parallel": wanted.parallel,
+        "need_mib": up(need.total),
+        "have_mib": short.have // MIB,
+        "need_bytes": need.total,
+        "have_bytes": short.have,
+        "free_bytes": short.free,
+        "parts": need.parts,
+        "fitting_context": context,
+        "workers": [
+            {"id": one.id, "model": one.model, "state": one.state, "bytes": one.held, "ours": one.ours}
+            for one in short.holders
+        ],
+    }
+    if kind == VRAM:
+        return VramShort(text, hint=hint, details=details)
+    return RamShort(text, hint=hint, details=details)
 
 
 def made_of(need: Need) -> str:
-    """ "weights 94, KV cache 180, compute 120, engine 128", in MiB."""
+    """The parts in MiB, such as: weights 94, KV cache 180, compute 120, engine 128."""
     return ", ".join(f"{name} {up(size)}" for name, size in need.parts.items())
 
 
