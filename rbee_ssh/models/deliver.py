@@ -175,9 +175,11 @@ async def _pour(ready: Receiver, file: Outgoing, tally: Tally) -> None:
 
 
 def _note(file: Outgoing, sha256: str, origin: Origin | None, *, verified: bool) -> Note:
+    from rbee_ssh.models.describe import describe
+
     now = int(time.time())
     return replace(
-        origin.note if origin else Note(source=file.path),
+        describe(file.path, file.size, file.name, origin.note if origin else Note(source=file.path)),
         sha256=sha256,
         size=file.size,
         fetched=now,

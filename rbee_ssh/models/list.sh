@@ -18,7 +18,7 @@ rbee_list() {
         printf 'note\t%s\n' "$GOT"
     done
     LEFT=1000
-    for FILE in "$IN"/*.part "$STORE"/hf/*/*/*/*.part "$STORE"/url/*/*/*.part; do
+    for FILE in "$IN"/*.part; do
         case $FILE in *[[:cntrl:]]*) continue ;; esac
         [ -f "$FILE" ] && [ "$LEFT" -gt 0 ] || continue
         LEFT=$((LEFT - 1))

@@ -68,7 +68,7 @@ rbee_remove() {
 }
 
 rbee_remove_parts() {
-    for OLD in "$IN"/*.part "$STORE"/hf/*/*/*/*.part "$STORE"/url/*/*/*.part; do
+    for OLD in "$IN"/*.part; do
         [ -n "$(find "$OLD" -prune -mmin +$(($1 * 1440)) 2>/dev/null)" ] || continue
         rbee_size "$OLD"
         printf 'part\t%s\t%s\n' "${OLD#"$STORE"/}" "$BYTES"

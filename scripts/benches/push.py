@@ -74,7 +74,7 @@ def measure(*, quick: bool, parts: Sequence[str]) -> str:
     text = [f"## {TITLE}", report.machine()]
     with bed(size) as place:
         if "time" in wanted:
-            measured = rounds({"scp": place.by_scp, "rbee": place.by_rbee}, 2 if quick else 7)
+            measured = rounds({"scp": place.by_scp, "rbee": place.by_rbee}, 2 if quick else 5)
             found = ratio(measured, "rbee", "scp")
             row = (
                 f"a file of {size / GIB:g} GiB, proven by its SHA-256, over `scp`, which proves nothing",

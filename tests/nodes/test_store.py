@@ -156,6 +156,8 @@ def test_what_a_worker_has_is_not_removed_and_what_was_used_stays(
     (worker,) = workers(control)
     used, unused = rbee(control, "list")["models"]
     assert (used["name"], unused["name"]) == (engines.model.name, other.name)
+    assert (used["architecture"], used["quant"], used["context"]) == ("llama", "Q4_1", 8192)
+    assert (used["parameters"], unused["parameters"]) == (134_515_008, None)
     for model in (used, unused):
         note = node.outside(model["path"] + ".json")
         told = json.loads(note.read_text())

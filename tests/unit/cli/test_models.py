@@ -1,0 +1,58 @@
+"""The commands of `models` that list and remove: words for people, shapes for programs."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from rbee_ssh.cli import shapes_models
+from rbee_ssh.cli.models_list import ago, count, row
+from rbee_ssh.errors import NodeUnreachable
+from rbee_ssh.models.store import Note
+from rbee_ssh.models.stored import Shelf, StoredFile, StoredModel
+from rbee_ssh.workers.push import Pushed
+from rbee_ssh.workers.store import Removal
+
+SHA = "0123456789ab" + "0" * 52
+PLACE = "local/0123456789ab/tiny-Q4_0.gguf"
+
+
+def a_model(**note: object) -> StoredModel:
+    told = Note(source="/m/tiny-Q4_0.gguf", sha256=SHA, **note)  # type: ignore[arg-type]
+    return StoredModel("gpu1", "/home/u/models", (StoredFile(PLACE, 3 << 20, 100, told),))
+
+
+def test_a_row_says_what_is_known_and_nothing_else() -> None:
+    full = a_model(parameters=134_515_008, context=8192, verified=900, last_used=400)
+    head = ["0123456789ab", "gpu1", "tiny-Q4_0.gguf", "Q4_0"]
+    assert row(full, 1000.0) == [*head, "135M", "8192", "3.0 MiB", "1m40s", "10m00s"]
+    assert row(a_model(), 1000.0) == [*head, "", "", "3.0 MiB", "never", "15m00s"]
+    assert row(a_model(size=5), 1000.0)[-2] == "cut"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "told"),
+    [(7, "7"), (999_999, "1000K"), (1_500_000, "1.5M"), (8_030_261_248, "8.0B"), (70_553_706_496, "71B")],
+)
+def test_parameters_are_told_as_names_tell_them(parameters: int, told: str) -> None:
+    assert count(parameters) == told
+
+
+def test_a_clock_that_is_ahead_is_no_negative_time() -> None:
+    assert ago(2000, 1000.0) == "0s"
+
+
+def test_the_shapes_are_json_and_name_the_nodes_that_are_down() -> None:
+    down = {"gpu2": NodeUnreachable("no route")}
+    model = a_model(last_used=400)
+    said = shapes_models.listed([Shelf("gpu1", "/s", (model,), (StoredFile("x.part", 5, 1),))], down)
+    assert said["models"][0]["path"] == f"/home/u/models/{PLACE}"
+    assert said["partial"] == [{"node": "gpu1", "path": "/s/x.part", "size": 5}]
+    assert said["unreachable"][0]["error"]["code"] == "NODE_UNREACHABLE"
+    done = Removal(removed=(model,), mapped=((model, ("a1b2",)),), parts=(("gpu1", "x", 5),))
+    assert shapes_models.removed(done)["in_use"][0]["users"] == ["a1b2"]
+    pushed = shapes_models.pushed([Pushed("gpu1", "/p", SHA, 5, 6)], down)
+    assert pushed["models"] == [{"node": "gpu1", "path": "/p", "sha256": SHA, "size": 5}]
+    for shape in (said, shapes_models.removed(done), pushed):
+        json.dumps(shape)
