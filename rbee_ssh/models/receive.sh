@@ -45,6 +45,7 @@ rbee_follow() {
             sleep 0.1 2>/dev/null || sleep 1
         fi
     done
+    [ "$AT" -lt "$SIZE" ] || rbee_mark "$PART.whole"
 }
 
 rbee_receive() {
@@ -82,6 +83,7 @@ rbee_receive() {
     }
     printf 'have\t%s\nfree\t%s\n' "$BYTES" "$(df -Pk "$IN" 2>/dev/null | awk 'NR == 2 { print $4 }')"
     rbee_sha256_tool
+    rm -f "$PART.whole"
     [ -z "$SHA256" ] || { rbee_follow | $SHA256 >"$PART.sum"; } 2>/dev/null &
     HASH=$!
     # In the background, so that a signal is heard while it waits; where stdin would be /dev/null.
@@ -102,12 +104,13 @@ rbee_receive() {
     }
     wait "$HASH"
     rbee_get "$PART.sum"
+    [ -z "$SHA256" ] || [ -e "$PART.whole" ] || GOT=$($SHA256 <"$PART") # the reader was killed
     printf 'received\t%s\nsha256\t%s\n' "$SIZE" "${GOT%% *}"
 }
 
 rbee_let_go() {
     [ -z "$CAT" ] || kill "$CAT" 2>/dev/null
-    rm -f "$PART.sum"
+    rm -f "$PART.sum" "$PART.whole"
     ! rbee_ours || rm -f "$PART.owner"
 }
 

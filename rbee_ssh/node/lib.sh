@@ -177,10 +177,12 @@ rbee_detach() {
     DETACHED="$! $STARTED"
 }
 
-# rbee_size FILE: BYTES, 0 when there is none. Not by wc, which may read it all.
+# rbee_size FILE: BYTES, 0 when there is none. Not by wc, which may read it all. GNU's `stat -f` tells of the file
+# system, and did when a file came into being between the two.
 rbee_size() {
-    BYTES=$(stat -L -c %s "$1" 2>/dev/null || stat -L -f %z "$1" 2>/dev/null)
-    BYTES=${BYTES:-0}
+    BYTES=
+    [ ! -f "$1" ] || BYTES=$(stat -L -c %s "$1" 2>/dev/null || stat -L -f %z "$1" 2>/dev/null)
+    case $BYTES in '' | *[!0-9]*) BYTES=0 ;; esac
 }
 
 # rbee_connections DIR: CONNS lists the connections its worker has accepted, or that wait to be.
