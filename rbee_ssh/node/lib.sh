@@ -300,11 +300,17 @@ rbee_ended() {
     [ ! -e "$1/stopping" ] || STATE=stopped
 }
 
-# rbee_ready DIR: the engine said so in its log; remembered, because the log is capped.
+# rbee_ready DIR: the engine said so in its log; remembered, because the log is capped. One that listens on a
+# port has to have said which.
 rbee_ready() {
     [ ! -e "$1/ready" ] || return 0
     rbee_get "$1/ready-pattern"
     [ -n "$GOT" ] && grep -q -F -e "$GOT" "$1/log" 2>/dev/null || return 1
+    rbee_get "$1/port-pattern"
+    if [ -n "$GOT" ]; then
+        rbee_port "$1"
+        [ -e "$1/port" ] || return 1
+    fi
     rbee_mark "$1/ready"
     return 0
 }

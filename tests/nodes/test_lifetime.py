@@ -96,7 +96,7 @@ def test_stop_waits_for_a_running_answer_and_now_does_not(
     equip(control, engines, node)
     words = ["--json", "infer", *endless(engines)]
     infer(control, engines)
-    running = control.rbee_popen(*[word.replace("100000", "300") for word in words])
+    running = control.rbee_popen(*[word.replace("100000", "120") for word in words])
     assert running.stdout is not None
     running.stdout.readline()
     running.stdout.readline()

@@ -140,3 +140,12 @@ def test_a_port_that_is_half_written_is_not_taken_for_one(shell: Shell) -> None:
     eventually(lambda: shell.record().number("port") == 4711, within=5, why="another port, or none")
     start.kill()
     start.communicate()
+
+
+def test_a_worker_whose_port_is_not_known_yet_is_not_ready(shell: Shell) -> None:
+    """xllamacpp says that the model is loaded, and then where it listens."""
+    seen = shell.start(
+        shell.start_words("echo model loaded\nsleep 0.6\necho port 4711\nexec sleep 600", socket=None)
+    )
+    (record,) = {record.id: record for record in seen.records}.values()
+    assert (record.state, record.port) == ("idle", 4711)
