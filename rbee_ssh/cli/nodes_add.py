@@ -205,5 +205,8 @@ def command_line(name: str, keys: Mapping[str, Any], replace: bool = False) -> s
 def localhost_lost(before: Inventory, after: Inventory) -> str | None:
     """Without a node of its own an inventory has this machine; with the first one it has that alone."""
     if "localhost" in before.nodes and "localhost" not in after.nodes:
-        return "this machine is no longer among the nodes; to have it there: rbee nodes add localhost"
+        return (
+            "this machine is no longer among the nodes, nor are workers that run on it; to have it there: "
+            "rbee nodes add localhost"
+        )
     return None

@@ -100,10 +100,14 @@ def stamp_of(path: Path) -> Stamp:
         status = real.stat()
     except (OSError, RuntimeError) as error:
         raise ModelNotFound(
-            f"{path}: {error.strerror if isinstance(error, OSError) else error}", details={"path": str(path)}
+            f"{path}: {error.strerror if isinstance(error, OSError) else error}",
+            hint=f"ls -l {quote(str(path.parent))}",
+            details={"path": str(path)},
         ) from error
     if not real.is_file():
-        raise ModelNotFound(f"{path} is not a file", details={"path": str(path)})
+        raise ModelNotFound(
+            f"{path} is not a file", hint=f"ls -l {quote(str(path))}", details={"path": str(path)}
+        )
     return str(real), status.st_size, status.st_mtime_ns
 
 
@@ -117,7 +121,10 @@ def model_files(path: Path, registry: Registry, sha256: str | None = None) -> li
         ModelInvalid, ModelNotFound: one of them is no GGUF file, or is not there.
     """
     part = part_of(path.name)
-    names = part.names() if part else (path.name,)
+    if part is None:
+        # As it stands: "." and ".." have no name that could be put in place of their own.
+        return [Outgoing(stamp_of(path), registry, sha256, name=path.name)]
+    names = part.names()
     return [
         Outgoing(stamp_of(path.with_name(name)), registry, sha256 if name == path.name else None, name=name)
         for name in names

@@ -32,6 +32,11 @@ async def infer(fleet: Fleet, request: InferRequest, emit: Callable[[Event], Non
             f"no complete answer within {request.timeout} s",
             hint="raise --timeout, or lower --max-tokens",
         ) from None
+    except asyncio.CancelledError:
+        if not request.remove:
+            for worker_id, node in fleet.started.items():
+                fleet.story.say(f"worker {worker_id} stays on {node}: rbee workers stop {worker_id}")
+        raise
     finally:
         if request.remove:
             await _remove(fleet)

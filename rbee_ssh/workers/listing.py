@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from rbee_ssh.errors import RbeeError, WorkerUnknown
 from rbee_ssh.registry import WorkerEntry
+from rbee_ssh.ssh.quote import quote
 from rbee_ssh.workers import records
 from rbee_ssh.workers.fleet import Fleet
 from rbee_ssh.workers.look import look, remember
@@ -40,7 +41,18 @@ async def list_workers(fleet: Fleet, nodes: Sequence[str]) -> tuple[list[Worker]
         found[name] = [records.worker(record, name) for record in seen.records if record.state != "stopped"]
 
     await asyncio.gather(*(one(name) for name in names))
+    if fleet.inventory.nodes.keys() <= set(names):
+        tell_of_others(fleet)
     return [worker for name in names for worker in found.get(name, [])], unreachable
+
+
+def tell_of_others(fleet: Fleet) -> None:
+    """Say where workers are remembered that this inventory does not lead to: another one may, or a former."""
+    for node in sorted({entry.node for entry in fleet.registry.workers()} - fleet.inventory.nodes.keys()):
+        fleet.story.say(
+            f"workers were started on {node}, which this inventory does not have; they end with their lease, "
+            f"or by an inventory that has it (rbee nodes add {quote(node)})"
+        )
 
 
 def _unknown(entry: WorkerEntry) -> Worker:

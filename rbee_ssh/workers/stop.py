@@ -13,6 +13,7 @@ from rbee_ssh.ssh import script
 from rbee_ssh.ssh.connection import Connection
 from rbee_ssh.workers import records
 from rbee_ssh.workers.fleet import Fleet
+from rbee_ssh.workers.listing import tell_of_others
 from rbee_ssh.workers.look import complain, look, remember
 from rbee_ssh.workers.records import Look, Record
 
@@ -99,6 +100,8 @@ async def stop_workers(
                 fleet.registry.forget(worker_id)
 
     await asyncio.gather(*(ask(name) for name in names))
+    if all_:
+        tell_of_others(fleet)
     owner = None if any_owner else fleet.registry.client_id()
     chosen = choose(present, ids, owner, complete=not unreachable)
     await asyncio.gather(*(end(name, which) for name, which in chosen.items()))

@@ -120,3 +120,8 @@ def test_a_bug_is_one_line_and_a_file(control: Control, tmp_path: Path) -> None:
     saved = next(Path(word) for word in error["message"].replace(",", " ").split() if word.startswith("/"))
     assert "ZeroDivisionError" in saved.read_text()
     assert saved.stat().st_mode & 0o077 == 0
+
+
+def test_a_directory_is_no_model(control: Control) -> None:
+    control.inventory(nodes_also={"box": {"host": "192.0.2.1"}})
+    assert failed(control, "models", "push", ".", status=1)["code"] == "MODEL_NOT_FOUND"

@@ -45,6 +45,10 @@ def test_start_list_logs_and_stop(control: Control, engines: Engines) -> None:
     }
     assert listed[0]["state"] == "idle"
     assert "model loaded" in control.rbee("workers", "logs", listed[0]["id"]).stdout
+    elsewhere = control.home / "elsewhere.toml"
+    elsewhere.write_text('[nodes.here]\nhost = "127.0.0.9"\n')
+    told = control.rbee("--inventory", elsewhere, "workers", "list").stderr
+    assert "workers were started on localhost" in told, told
     assert control.rbee("workers", "stop", listed[0]["id"]).returncode == 0
     assert json.loads(control.rbee("--json", "workers", "list").stdout) == {"workers": []}
 
