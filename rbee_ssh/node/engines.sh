@@ -176,12 +176,15 @@ rbee_bare() {
     version=${version##*/}
     [ -n "$version" ] && [ -e "$prefix/lib/$version/os.py" ] || [ -e "$prefix/lib64/$version/os.py" ] || return 1
     for base in "$prefix" /usr/local "$HOME/.local"; do
-        for folder in "$base/lib/python3" "$base/lib/$version" "$base/lib64/$version"; do
-            for entry in "$folder"/*-packages/[xX][lL][lL][aA][mM][aA]* "$folder"/*-packages/[lL][lL][aA][mM][aA]*; do
+        for folder in "$base/lib/python3/dist-packages" "$base/lib/$version/dist-packages" \
+            "$base/lib/$version/site-packages" "$base/lib64/$version/site-packages"; do
+            [ -d "$folder" ] || continue
+            # xllamacpp-… and llama_cpp_python-…, in whatever case.
+            for entry in "$folder"/[xXlL][lL][lLaA][aAmM]*; do
                 [ ! -e "$entry" ] || return 1
             done
             # A file of paths to look in, besides lines of code.
-            for entry in "$folder"/*-packages/*.pth; do
+            for entry in "$folder"/*.pth; do
                 [ ! -e "$entry" ] || while read -r line || [ -n "$line" ]; do
                     case $line in '' | '#'* | 'import '*) ;; *) return 1 ;; esac
                 done <"$entry"
