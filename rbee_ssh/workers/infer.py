@@ -117,12 +117,15 @@ def _remembered(registry: Registry, wishes: Sequence[Wish]) -> list[WorkerEntry]
     """The workers to try, node by node."""
     # The longest import of what comes next, while the node is busy with the login.
     importlib.import_module("rbee_ssh.workers.ask")
-    return [
+    found = [
         entry
         for one in wishes
         for entry in registry.warm(one.fingerprint)
         if entry.node == one.node.name and entry.api_key
     ]
+    if not found:
+        importlib.import_module("rbee_ssh.workers.start")  # the full path is next
+    return found
 
 
 async def _full(fleet: Fleet, request: InferRequest) -> Serving:
