@@ -18,7 +18,7 @@ from rbee_ssh.inventory.find import Draft
 def keys(**given: Any) -> dict[str, Any]:
     """The keys of node n, for somebody whose home is /home/me and who stands in /work."""
     none: dict[str, Any] = dict.fromkeys(schema.NODE)
-    return node_keys("n", none | given, "/home/me", lambda path: str(Path("/work", path)))
+    return node_keys("n", none | given, "/home/me", lambda path: str(Path("/desk", path)))
 
 
 def test_every_key_has_an_option() -> None:
@@ -54,7 +54,7 @@ def test_keys() -> None:
     [
         ("/home/me/.ssh/id", "~/.ssh/id"),
         ("/home/meg/.ssh/id", "/home/meg/.ssh/id"),
-        ("key", "/work/key"),
+        ("key", "/desk/key"),
         ("~/.ssh/id", "~/.ssh/id"),
     ],
 )
