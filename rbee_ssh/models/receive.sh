@@ -81,15 +81,22 @@ rbee_receive() {
         rm -f "$PART"
         BYTES=0
     }
+    # Opened here: a child that is slow to start would make it anew after rbee_let_go has removed it.
+    rbee_mark "$PART.sum" || {
+        printf 'problem\tdirectory\n'
+        return 73
+    }
+    exec 4>"$PART.sum"
     printf 'have\t%s\nfree\t%s\n' "$BYTES" "$(df -Pk "$IN" 2>/dev/null | awk 'NR == 2 { print $4 }')"
     rbee_sha256_tool
     rm -f "$PART.whole"
-    [ -z "$SHA256" ] || { rbee_follow | $SHA256 >"$PART.sum"; } 2>/dev/null &
+    [ -z "$SHA256" ] || { rbee_follow | $SHA256 >&4; } 2>/dev/null &
     HASH=$!
     # In the background, so that a signal is heard while it waits; where stdin would be /dev/null.
     exec 3<&0
-    cat <&3 >>"$PART" 2>/dev/null &
+    cat <&3 >>"$PART" 2>/dev/null 4>&- &
     CAT=$!
+    exec 4>&-
     wait "$CAT" || {
         rm -f "$PART"
         printf 'problem\tfull\n'
