@@ -41,7 +41,7 @@ def model_path(engines: Engines) -> Path:
 @pytest.fixture(scope="session")
 def lab() -> Iterator[NodeLab]:
     """One network for the whole session; nodes and control machines are added as tests need them."""
-    with NodeLab(visible=visible_directories()) as lab:
+    with NodeLab(visible=visible_directories(), one_core=True) as lab:
         yield lab
 
 

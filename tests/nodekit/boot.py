@@ -31,6 +31,7 @@ class Boot:
     prefix: int
     mac: str
     visible: Sequence[Path] = ()  # below /tmp or /home, and still to be seen in the node at the same path
+    one_core: bool = False  # engines shall see one core only
 
 
 def script(boot: Boot) -> str:
@@ -53,6 +54,7 @@ def script(boot: Boot) -> str:
         "fi",
         *(f"mount --bind {here[name]} /etc/{name}" for name in ("passwd", "group", "shadow", "machine-id")),
         f"mount --bind {here['var-log']} /var/log",
+        *(_ONE_CORE if boot.one_core else ()),
         *_kept(boot.visible),
         f"mount --bind {here['home']} /home",
         f"mount --bind {here['tmp']} /tmp",
@@ -65,6 +67,12 @@ def script(boot: Boot) -> str:
     return "\n".join(lines) + "\n"
 
 
+# llama.cpp counts cores by these files, from the first on until one is not there (common.cpp,
+# cpu_get_num_physical_cores), and starts a thread for each.
+_ONE_CORE = (
+    "other=/sys/devices/system/cpu/cpu1/topology",
+    'if [ -d "$other" ]; then mount -t tmpfs -o size=4k tmpfs "$other"; fi',
+)
 _PARTS = (
     "passwd",
     "group",

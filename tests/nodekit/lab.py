@@ -43,9 +43,11 @@ class NodeLab:
 
     Args:
         visible: directories below /tmp or /home that nodes shall still see (theirs are their own).
+        one_core: engines on the nodes start one thread each. The threads of two engines that share two cores
+            spin while they wait for each other, and every answer takes several times as long.
     """
 
-    def __init__(self, visible: Sequence[Path] = ()) -> None:
+    def __init__(self, visible: Sequence[Path] = (), *, one_core: bool = False) -> None:
         for program in ("ssh", "ssh-keygen"):
             if shutil.which(program) is None:
                 pytest.skip(f"{program} is not installed: apt-get install openssh-server openssh-client")
@@ -55,6 +57,7 @@ class NodeLab:
         if not self.spaces and os.geteuid() == 0:
             pytest.skip(f"test nodes of root are made of namespaces, but {unmet_need()}")
         self._visible = [path for path in visible if path.parts[1] in ("tmp", "home")]
+        self._one_core = one_core
         self._claim = claims.claim()
         self._parts: list[LabNode | Control] = []
         self._plugged = 1  # the bridge itself is .1
@@ -138,6 +141,7 @@ class NodeLab:
                 sshd_options=sshd_options or {},
                 reachable_from=reachable_from,
                 visible=self._visible,
+                one_core=self._one_core,
             )
         else:
             node = LoopbackNode(

@@ -38,6 +38,7 @@ class SpaceNode(LabNode):
         sshd_options: Mapping[str, str | int],
         reachable_from: LabNode | None,
         visible: Sequence[Path],
+        one_core: bool,
     ) -> None:
         self.name, self.directory, self.key = name, directory, key
         self.user, self.uid, self.home = user.name, user.uid, user.home
@@ -45,7 +46,7 @@ class SpaceNode(LabNode):
         self.machine_id = machine_id or uuid.uuid4().hex
         self._bridge, self._host_number, self._boots = bridge, host_number, 0
         self._users = [user]
-        self._options, self._visible = sshd_options, visible
+        self._options, self._visible, self._one_core = sshd_options, visible, one_core
         self._only_from = reachable_from.address if reachable_from else None
         self._homes: Path = home_of._homes if home_of else directory / "home"
         self._spaces: Namespaces | None = None
@@ -108,6 +109,7 @@ class SpaceNode(LabNode):
             prefix=24,
             mac=f"02:00:0a:00:00:{self._host_number:02x}",
             visible=self._visible,
+            one_core=self._one_core,
         )
         self._spaces = Namespaces(
             NODE, self.directory, self._bridge, f"{self._bridge}.{self._host_number}", boot.script(plan)
