@@ -17,19 +17,22 @@ def ours(control: Control, engines: Engines) -> None:
     control.inventory(nodes_also={"localhost": {"host": "localhost"} | engines.inventory_keys("xllamacpp")})
 
 
-def loopback_listeners() -> str:
-    return subprocess.run(["ss", "-Hltn"], capture_output=True, text=True, check=True).stdout
+def listens(pid: int, kind: str) -> bool:
+    """Whether this process listens: "-t" on a TCP port, "-x" on a UNIX socket."""
+    told = subprocess.run(["ss", "-Hlnp", kind], capture_output=True, text=True, check=True).stdout
+    return f"pid={pid}," in told
 
 
 def test_a_local_model_is_served_in_place(control: Control, engines: Engines) -> None:
     ours(control, engines)
-    before = loopback_listeners()
     answer = control.rbee("infer", "--model", engines.model, "--max-tokens", "5", PROMPT)
     assert answer.returncode == 0, answer.stderr
     assert answer.stdout.strip()
     assert "sending" not in answer.stderr
     assert not list(control.home.rglob("*.gguf")), "the file was copied to where it already was"
-    assert len(loopback_listeners().splitlines()) <= len(before.splitlines())
+    (worker,) = json.loads(control.rbee("--json", "workers", "list").stdout)["workers"]
+    assert listens(worker["pid"], "-x")
+    assert not listens(worker["pid"], "-t")
     again = control.rbee("--json", "infer", "--model", engines.model, "--max-tokens", "5", PROMPT)
     assert json.loads(again.stdout.splitlines()[0])["reused"] is True
 

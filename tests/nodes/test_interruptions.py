@@ -66,7 +66,7 @@ def quiet(node: LabNode) -> bool:
 
 @pytest.mark.parametrize("how", ["reset", "silence"])
 def test_a_connection_lost_in_the_middle(node: LabNode, control: Control, engines: Engines, how: str) -> None:
-    equip(control, engines, node, text="[timeouts]\nkeepalive = 1\n")
+    equip(control, engines, node, text=f"[timeouts]\nkeepalive = {10 if how == 'reset' else 1}\n")
     with streaming(control, engines) as process:
         began = time.monotonic()
         node.reset_connections() if how == "reset" else node.cut()
@@ -75,7 +75,7 @@ def test_a_connection_lost_in_the_middle(node: LabNode, control: Control, engine
     assert process.returncode == 1
     assert said[-1]["error"]["code"] == "CONNECTION_LOST", said[-1]
     assert "Traceback" not in err
-    assert took < (2 if how == "reset" else 6), "three times the keepalive, and a bit"
+    assert took < 15, "a reset is seen at once; silence after three times the keepalive"
     if how == "silence":
         node.mend()
     again = control.rbee("--json", "infer", *model(engines), *ROOM, *GREEDY, "--max-tokens", "2", PROMPT)
