@@ -53,6 +53,17 @@ class Command(click.Command):
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         return [*super().get_params(ctx), *GLOBAL_OPTIONS]
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click's; whoever is told of a wrong command line is told where the right one is written down."""
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            from rbee_ssh.errors import UsageInvalid
+
+            if isinstance(error, UsageInvalid) and error.hint is None:
+                error.hint = f"{ctx.command_path} --help"
+            raise
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         own = [
             record

@@ -28,6 +28,7 @@ class Destination:
     host: str
     port: int
     user: str
+    user_named: bool  # by the inventory, the hop or ssh_config; else it is the name of who runs us
     hops: tuple[str, ...]
     proxy_command: tuple[str, ...]  # of ssh_config, in place of hops; empty without one
     user_known_hosts: tuple[str, ...]
@@ -177,6 +178,7 @@ def _resolve(
         host=options.host,
         port=options.port,
         user=options.username,
+        user_named=user is not None or config.get("User") is not None,
         hops=hops,
         proxy_command=() if hops else tuple(options.proxy_command or ()),
         user_known_hosts=files("UserKnownHostsFile", known_hosts.USER_FILES),

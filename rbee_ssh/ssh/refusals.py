@@ -78,6 +78,8 @@ def auth_failed(
     """AuthFailed with every key that was tried or skipped, and the likely way out."""
     tried = [*(f"agent: {key.get_comment() or 'unnamed key'}" for key in agent.keys), *keys.offered]
     parts = [f"node {target.label!r} accepted no key for user {target.user!r} at {target.host}"]
+    if not target.user_named:
+        parts.append("neither the inventory nor ~/.ssh/config names a user for it, so it was your own name")
     if too_many(error):
         parts.append("it gave up after too many of them")
     parts.append("tried " + ", ".join(tried) if tried else "there was no key to try")

@@ -125,6 +125,17 @@ def test_no_key_accepted_says_what_was_tried_and_never_asks(lab: Any, node: LabN
     lab.remove(control)
 
 
+def test_whose_name_was_tried_is_said_where_nobody_gave_one(node: LabNode, control: Control) -> None:
+    table = {"host": node.address, "port": node.port}
+    control.inventory(nodes_also={node.name: table})
+    control.trust(node)
+    error = unreachable(control, node)
+    assert error["code"] == "AUTH_FAILED"
+    assert "neither the inventory nor ~/.ssh/config names a user for it" in error["message"]
+    control.inventory(nodes_also={node.name: table | {"user": "nobody"}})
+    assert "names a user" not in unreachable(control, node)["message"]
+
+
 def test_a_key_that_others_can_read_is_skipped_as_ssh_does(node: LabNode, control: Control) -> None:
     control.inventory(node)
     (control.home / ".ssh/id_ed25519").chmod(0o644)

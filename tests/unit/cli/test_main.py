@@ -96,7 +96,9 @@ def test_wrong_usage(environ: dict[str, str], args: tuple[str, ...], words: str)
 
 
 def test_wrong_usage_says_where_the_help_is(environ: dict[str, str]) -> None:
-    assert rbee("workers", "logs", environ=environ).stderr.endswith("hint: rbee workers logs --help\n")
+    for args in (("workers", "logs"), ("nodes", "trust", "localhost", "--yes")):  # click's error, and ours
+        said = rbee(*args, environ=environ).stderr
+        assert said.endswith(f"hint: rbee {args[0]} {args[1]} --help\n")
 
 
 def test_a_group_without_a_command_is_wrong_usage_for_a_program(environ: dict[str, str]) -> None:
