@@ -185,10 +185,23 @@ rbee_size() {
     case $BYTES in '' | *[!0-9]*) BYTES=0 ;; esac
 }
 
-# rbee_connections DIR: CONNS lists the connections its worker has accepted, or that wait to be.
+# rbee_connections DIR: CONNS lists the connections its worker has accepted, or that wait to be, but for those
+# that its supervisor calls stale.
+rbee_connections() {
+    rbee_all_connections "$1"
+    [ -n "$CONNS" ] || return 0
+    rbee_get "$1/stale"
+    [ -n "$GOT" ] || return 0
+    RBEE_ALL=$CONNS
+    CONNS=
+    for RBEE_C in $RBEE_ALL; do
+        case " $GOT " in *" $RBEE_C "*) ;; *) CONNS="$CONNS $RBEE_C" ;; esac
+    done
+}
+
 # /proc/net/unix: flags 00010000 is the listening socket itself; the path stays what it was at bind, and fills
 # the rest of its line whatever it holds.
-rbee_connections() {
+rbee_all_connections() {
     CONNS=
     rbee_get "$1/socket"
     if [ -n "$GOT" ] && [ -r /proc/net/unix ]; then

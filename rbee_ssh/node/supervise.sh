@@ -50,7 +50,7 @@ drain() {
         rbee_get stopping
         GOT=${GOT:-0 30}
         [ "$DRAINED" -lt $((${GOT%% *} * 20)) ] || return 0
-        rbee_connections "$DIR"
+        rbee_all_connections "$DIR"
         [ -n "$CONNS" ] || return 0
         rbee_nap
         DRAINED=$((DRAINED + 1))
@@ -58,10 +58,11 @@ drain() {
 }
 
 # One connection counts as use for 30 minutes at most: a channel can be left behind by a client that is
-# long gone. SEEN holds "inode:ticks" of the connections of the last tick.
+# long gone. SEEN holds "inode:ticks" of the connections of the last tick; `stale`, those that are too old.
 fresh_connections() {
-    rbee_connections "$DIR"
+    rbee_all_connections "$DIR"
     NOW=
+    OLD=
     FRESH=
     for C in $CONNS; do
         AGE=0
@@ -69,9 +70,10 @@ fresh_connections() {
             [ "${S%:*}" != "$C" ] || AGE=${S#*:}
         done
         NOW="$NOW $C:$((AGE + 1))"
-        [ "$AGE" -ge $((1800 / RBEE_TICK)) ] || FRESH=1
+        if [ "$AGE" -ge $((1800 / RBEE_TICK)) ]; then OLD="$OLD $C"; else FRESH=1; fi
     done
     SEEN=$NOW
+    [ "$OLD" = "$STALE" ] || { rbee_put stale "$OLD" && STALE=$OLD; }
     [ -n "$FRESH" ]
 }
 
@@ -88,6 +90,7 @@ tick() {
     IDLE=0
     QUIET=0
     SEEN=
+    STALE=
     rbee_cpu "$ENGINE"
     LAST=$CPU
     # Somebody may kill a sleep; the lease is to be kept for all that.

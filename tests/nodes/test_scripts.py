@@ -8,9 +8,10 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
-from nodes.fakes import SLEEPER, engines, eventually, served, supervisor
+from nodes.fakes import SERVER, SLEEPER, engines, eventually, served, supervisor
 from unit.node.shells import ID, SHELLS, Shell, connected, processes_of, short_home
 
 from rbee_ssh.workers.stop import BODY as STOP
@@ -174,6 +175,33 @@ def test_now_is_now_though_another_stop_is_draining(shell: Shell) -> None:
         assert [word for word, *_ in shell.stop(ID).results] == ["stopped"]
         assert time.monotonic() - began < 5
     assert patient.communicate(timeout=10)[0].endswith(f"\t{ID}\n")
+
+
+def left_behind(shell: Shell, lease: int) -> Path:
+    """A worker for which a connection is a stranger's after two ticks instead of half an hour."""
+    run = "cd ${0%/*}\n" + SERVER
+    words = shell.start_words(run, late=False, lease=lease, tick=0.1)
+    cap = "1800 / RBEE_TICK"
+    assert sum(word.count(cap) for word in words) == 1
+    return Path(shell.start([word.replace(cap, "2") for word in words]).records[-1].text("socket"))
+
+
+def test_a_connection_that_was_left_behind_does_not_prolong_the_lease(shell: Shell) -> None:
+    with connected(left_behind(shell, lease=5)):
+        eventually(lambda: not engines(shell), why="one channel without a client keeps it for ever")
+
+
+def test_a_connection_that_was_left_behind_is_nobody_to_cleanup_and_still_one_to_a_stop(shell: Shell) -> None:
+    path = left_behind(shell, lease=3600)
+    with connected(path):
+        eventually(lambda: shell.record().state == "idle", why="it counts for ever")
+        assert [word for word, *_ in shell.cleanup(dry=True).results] == ["stopped"]
+        # It may be an answer that takes its time.
+        stop = shell.popen(*stopping(drain=30))
+        eventually(lambda: not path.exists(), why="it still takes connections")
+        time.sleep(0.3)
+        assert engines(shell)
+    assert "stopped" in stop.communicate(timeout=10)[0]
 
 
 def stopping(drain: int) -> tuple[str, ...]:
