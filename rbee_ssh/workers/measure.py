@@ -18,8 +18,8 @@ rbee_get "$ROOT/workers/$1/pid"
 GROUP=${GOT%% *}
 [ -z "$GROUP" ] || [ "$2" != cuda ] || nvidia-smi --query-compute-apps=pid,used_gpu_memory \\
     --format=csv,noheader,nounits 2>/dev/null | while IFS=', ' read -r PID SIZE; do
-        [ "$(ps -o pgid= -p "$PID" 2>/dev/null | tr -d ' ')" != "$GROUP" ] || printf 'device-mib\\t%s\\n'
-        "$SIZE"
+        [ "$(awk '{ sub(/^.*\\) /, ""); print $3 }' "/proc/$PID/stat" 2>/dev/null)" != "$GROUP" ] ||
+            printf 'device-mib\\t%s\\n' "$SIZE"
     done
 """
 BODY = compose(LIB, LOOK, then=SHOW)
