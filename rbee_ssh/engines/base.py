@@ -84,6 +84,7 @@ class Engine(Protocol):
     ready_pattern: str  # … or find this literal text in the log: the model is loaded
     port_pattern: str  # literal text in the log that stands right before the port, for listen = "tcp"
     binds_before_load: bool  # False: the socket appears only after the model is loaded
+    idle_cpu: float  # share of one CPU it may take while it does nothing
 
     def launch(self, settings: LaunchSettings) -> Launch:
         """The command that serves `settings`.

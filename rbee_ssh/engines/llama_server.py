@@ -19,6 +19,7 @@ class LlamaServer:
     ready_pattern = "model loaded"
     port_pattern = "listening on http://127.0.0.1:"
     binds_before_load = True
+    idle_cpu = 0.0
 
     def launch(self, settings: LaunchSettings) -> Launch:
         """The command that serves `settings`. Arguments of the preset come last: the last one counts."""

@@ -19,6 +19,7 @@ class XLlamaCpp:
     ready_pattern = "model loaded"
     port_pattern = "listening on http://127.0.0.1:"
     binds_before_load = True
+    idle_cpu = 0.0
 
     def launch(self, settings: LaunchSettings) -> Launch:
         """The command that serves `settings`; everything it needs to know is in settings.json."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# A tick of the worker's supervisor, and a bit: how long it takes to see whether the worker moves.
+# A tick of the worker's supervisor, and a bit: in less time nobody sees whether the worker moves.
 LOOK_SECONDS = 6.0
 
 
@@ -133,12 +133,17 @@ async def _next(serving: Serving, chunks: AsyncIterator[bytes]) -> bytes | None:
 
 
 async def _first(serving: Serving, coming: Awaitable[T]) -> T:
-    """What is awaited, for as long as the worker moves. In a task of its own: asking that takes a while."""
+    """What is awaited, for as long as the worker moves: a prompt can be chewed for minutes before it answers.
+    In a task of its own: asking that takes a while."""
     step = asyncio.ensure_future(coming)
+    seconds = LOOK_SECONDS
+    before: Record | None = None
     try:
-        while not (await asyncio.wait([step], timeout=serving.connection.timeouts.first_token))[0]:
-            if not await _working(serving, step):
+        while not (await asyncio.wait([step], timeout=seconds))[0]:
+            now = await _record(serving)
+            if now is None or (before and not _moved(serving, before, now, seconds)):
                 raise _stalled(serving, "no first token, and no activity")
+            before, seconds = now, max(serving.connection.timeouts.first_token, LOOK_SECONDS)
         return step.result()
     finally:
         step.cancel()
@@ -165,31 +170,30 @@ def _stalled(serving: Serving, what: str) -> WorkerStalled:
     )
 
 
-async def _working(serving: Serving, step: asyncio.Future[T]) -> bool:
-    """Whether the worker moved: a long prompt can be chewed for minutes before the first token."""
+async def _record(serving: Serving) -> Record | None:
     from rbee_ssh.workers.look import one
 
-    before = await one(serving.connection, serving.entry.id)
-    if (await asyncio.wait([step], timeout=LOOK_SECONDS))[0]:
-        return True
-    after = await one(serving.connection, serving.entry.id)
-    return before is not None and after is not None and before.text("cpu") != after.text("cpu")
+    return await one(serving.connection, serving.entry.id)
+
+
+def _moved(serving: Serving, before: Record, now: Record, seconds: float) -> bool:
+    from rbee_ssh import engines
+    from rbee_ssh.workers.moving import moved
+
+    engine = engines.by_name(serving.entry.engine)
+    return moved(before, now, seconds=seconds, share=engine.idle_cpu)
 
 
 async def _alive(serving: Serving) -> bool:
-    from rbee_ssh.workers.look import one
-
-    record = await one(serving.connection, serving.entry.id)
+    record = await _record(serving)
     return record is not None and record.state in ("idle", "busy")
 
 
 async def _ended(serving: Serving) -> Record | None:
     """The worker's record, once its supervisor has written down how it ended; None when there is none."""
-    from rbee_ssh.workers.look import one
-
     record = None
     for _ in range(10):
-        record = await one(serving.connection, serving.entry.id)
+        record = await _record(serving)
         if record is None or record.state not in ("idle", "busy", "starting", "loading"):
             break
         await asyncio.sleep(0.2)

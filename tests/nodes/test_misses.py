@@ -89,7 +89,7 @@ def test_a_worker_that_hangs_before_it_answers_is_told(
     began = time.monotonic()
     error = error_of(ask(control, engines))
     assert error["code"] == "WORKER_STALLED"
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60
     kill(node, pid, signal="CONT")
 
 
