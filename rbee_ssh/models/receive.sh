@@ -66,8 +66,8 @@ rbee_receive() {
         printf 'problem\tdirectory\n'
         return 73
     }
-    rbee_expire
     rbee_lock $$ || return
+    rbee_expire
     rbee_claim "$5"
     CODE=$?
     rbee_unlock

@@ -68,6 +68,7 @@ rbee_remove() {
 }
 
 rbee_remove_parts() {
+    [ -n "$DRY" ] || rbee_forget_fetches $(($1 * 1440))
     for OLD in "$IN"/*.part; do
         [ -n "$(find "$OLD" -prune -mmin +$(($1 * 1440)) 2>/dev/null)" ] || continue
         rbee_size "$OLD"

@@ -43,9 +43,19 @@ $(grep -l -e "$RBEE_P" -- "$@" 2>/dev/null)
 END
 }
 
-# Partial files that nobody has continued for too long.
+# Partial files that nobody has continued for too long, and what fetches that were killed have left.
 rbee_expire() {
+    rbee_forget_fetches "$RBEE_PART_AGE"
     for OLD in "$IN"/*.part; do
         [ -z "$(find "$OLD" -prune -mmin +"$RBEE_PART_AGE" 2>/dev/null)" ] || rm -f "$OLD" "$OLD".*
+    done
+}
+
+# rbee_forget_fetches MINUTES: the directories of fetches that ended or were killed so long ago: of these, links too.
+rbee_forget_fetches() {
+    for OLD in "$ROOT"/fetches/*/; do
+        [ -n "$(find "$OLD" -prune -mmin +"$1" 2>/dev/null)" ] || continue
+        rbee_get "$OLD/job"
+        rbee_alive "$GOT" || rm -rf "$OLD"
     done
 }

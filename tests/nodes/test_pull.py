@@ -234,6 +234,24 @@ def test_ctrl_c_stops_a_fetch_and_a_lost_machine_does_not(hub: Hub, node: LabNod
     assert len(hub.fetches) == 2
 
 
+def test_what_a_killed_fetch_left_goes_after_a_week(hub: Hub, node: LabNode, control: Control) -> None:
+    """Its directory holds signed links, and nobody may ever ask for that model again."""
+    fetches = f"~/.local/state/rbee/{node.exec_local('cat /etc/machine-id').stdout.strip()}/fetches"
+    for name in ("young", "old", "running"):
+        node.exec_local(f"mkdir -p {fetches}/{name}; cd {fetches}/{name}; echo link >1.url; echo '1 1' >job")
+    node.exec_local(
+        f"""setsid sleep 300 >/dev/null 2>&1 </dev/null &
+        echo "$! $(cut -d' ' -f22 /proc/$!/stat)" >{fetches}/running/job
+        touch -d '8 days ago' {fetches}/old {fetches}/running"""
+    )
+    assert control.rbee("models", "pull", REF).returncode == 0
+    left = node.exec_local(f"ls {fetches}").stdout.split()
+    assert {"young", "old", "running"} & set(left) == {"young", "running"}
+    node.exec_local(f"touch -d '2 days ago' {fetches}/young")
+    assert control.rbee("models", "prune", "--older-than", "30d").returncode == 0
+    assert "young" not in node.exec_local(f"ls {fetches}").stdout.split()
+
+
 def test_infer_fetches_what_is_missing_and_needs_no_hub_afterwards(
     node: LabNode, control: Control, engines: Engines
 ) -> None:
