@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -32,6 +32,8 @@ class Boot:
     mac: str
     visible: Sequence[Path] = ()  # below /tmp or /home, and still to be seen in the node at the same path
     one_core: bool = False  # engines shall see one core only
+    disks: Mapping[str, str] = field(default_factory=dict)  # small ones: name below /run → size of a tmpfs
+    uid: int = 0  # whose they are
 
 
 def script(boot: Boot) -> str:
@@ -62,6 +64,7 @@ def script(boot: Boot) -> str:
         "mount -t tmpfs -o mode=755,size=16m tmpfs /run",
         "mkdir /run/sshd /run/shells /run/lock /run/user",
         'if busybox=$(command -v busybox); then ln -s "$busybox" /run/shells/ash; fi',
+        *_small(boot),
         f"/usr/sbin/sshd -f {here['sshd_config']} -E {here['sshd.log']}",
     ]
     return "\n".join(lines) + "\n"
@@ -94,6 +97,15 @@ def _kept(visible: Sequence[Path]) -> list[str]:
     for index, path in enumerate(visible):
         lines += [f"mkdir -p /mnt/{index}", f"mount --bind {shlex.quote(str(path))} /mnt/{index}"]
     return ["mount -t tmpfs -o mode=755,size=1m tmpfs /mnt", *lines] if lines else []
+
+
+def _small(boot: Boot) -> list[str]:
+    lines = []
+    for name, size in boot.disks.items():
+        place = shlex.quote(f"/run/{name}")
+        options = f"mode=755,uid={boot.uid},gid={boot.uid},size={size}"
+        lines += [f"mkdir {place}", f"mount -t tmpfs -o {options} tmpfs {place}"]
+    return lines
 
 
 def _shown(visible: Sequence[Path]) -> list[str]:

@@ -78,14 +78,19 @@ def sweep(root: Path) -> None:
     """End the processes, links and files of every lab whose owner is dead."""
     for path in root.glob("*.lock"):
         number = int(path.stem)
-        lock = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            lock = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue  # released meanwhile
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             continue
         else:
-            clear(root / str(number), number)
-            path.unlink()
+            # A lab that is released takes its name away before it lets go: then there is nothing to clear.
+            if os.fstat(lock).st_nlink:
+                clear(root / str(number), number)
+                path.unlink(missing_ok=True)
         finally:
             os.close(lock)
 
@@ -127,15 +132,34 @@ def end_processes_of(home: Path) -> list[int]:
     ended = []
     # A process in the middle of its exec shows no words yet, so it is looked at again.
     for _ in range(100):
-        seen = {pid: _runs_for(pid, os.fsencode(home)) for pid in _pids()}
-        for pid in (pid for pid, theirs in seen.items() if theirs):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-                ended.append(pid)
-        if None not in seen.values():
+        seen = [_end_if_theirs(pid, os.fsencode(home)) for pid in _pids()]
+        ended += [pid for pid, theirs in seen if theirs]
+        if not any(theirs is None for _, theirs in seen):
             break
         time.sleep(0.01)
     return ended
+
+
+def _end_if_theirs(pid: int, home: bytes) -> tuple[int, bool | None]:
+    """Kill it if it runs for that home; what `_runs_for` says of it."""
+    try:
+        # Opened before the look: what is killed is what was looked at, not a later process with its pid.
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return pid, False
+    try:
+        theirs = _runs_for(pid, home)
+        if theirs:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(process, signal.SIGKILL)
+        return pid, theirs
+    finally:
+        os.close(process)
+
+
+def runs_for(home: Path) -> list[int]:
+    """The processes whose HOME this is or whose arguments lie below it."""
+    return [pid for pid in _pids() if _runs_for(pid, os.fsencode(home))]
 
 
 def _pids() -> list[int]:

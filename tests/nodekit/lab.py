@@ -99,6 +99,7 @@ class NodeLab:
         home_of: LabNode | None = None,
         machine_id: str | None = None,
         reachable_from: LabNode | None = None,
+        disks: Mapping[str, str] | None = None,
     ) -> LabNode:
         """Make a node and wait for its sshd.
 
@@ -112,6 +113,7 @@ class NodeLab:
             home_of: share this node's home directory and account, as over NFS.
             machine_id: 32 hex digits, random by default.
             reachable_from: drop logins from anywhere but this node: a machine behind a jump host.
+            disks: small ones of the account below /run, by name and size ("72m"); a reboot empties them.
         """
         directory = self.directory / name
         directory.mkdir(mode=0o755)
@@ -142,6 +144,7 @@ class NodeLab:
                 reachable_from=reachable_from,
                 visible=self._visible,
                 one_core=self._one_core,
+                disks=disks or {},
             )
         else:
             node = LoopbackNode(
@@ -150,7 +153,7 @@ class NodeLab:
                 key=self.key,
                 shell=shell,
                 sshd_options=sshd_options or {},
-                special=bool(machine_id or reachable_from or user or home_of),
+                special=bool(machine_id or reachable_from or user or home_of or disks),
             )
         self._parts.append(node)
         if home_of is None:

@@ -42,7 +42,7 @@ class LoopbackNode(LabNode):
         if shell is not None and Path(shell).name != Path(account.pw_shell).name:
             self._needs_root(f"the login shell {shell}")
         if special:
-            self._needs_root("a machine id, a shared home or a network of its own")
+            self._needs_root("a machine id, a shared home, a disk or a network of its own")
         self.name, self.directory, self.key = name, directory, key
         self.user, self.uid = account.pw_name, account.pw_uid
         self.home = str(directory / "home")

@@ -39,6 +39,7 @@ class SpaceNode(LabNode):
         reachable_from: LabNode | None,
         visible: Sequence[Path],
         one_core: bool,
+        disks: Mapping[str, str],
     ) -> None:
         self.name, self.directory, self.key = name, directory, key
         self.user, self.uid, self.home = user.name, user.uid, user.home
@@ -46,7 +47,8 @@ class SpaceNode(LabNode):
         self.machine_id = machine_id or uuid.uuid4().hex
         self._bridge, self._host_number, self._boots = bridge, host_number, 0
         self._users = [user]
-        self._options, self._visible, self._one_core = sshd_options, visible, one_core
+        self._options, self._visible = sshd_options, visible
+        self._one_core, self._disks = one_core, disks
         self._only_from = reachable_from.address if reachable_from else None
         self._homes: Path = home_of._homes if home_of else directory / "home"
         self._spaces: Namespaces | None = None
@@ -110,6 +112,8 @@ class SpaceNode(LabNode):
             mac=f"02:00:0a:00:00:{self._host_number:02x}",
             visible=self._visible,
             one_core=self._one_core,
+            disks=self._disks,
+            uid=self.uid,
         )
         self._spaces = Namespaces(
             NODE, self.directory, self._bridge, f"{self._bridge}.{self._host_number}", boot.script(plan)

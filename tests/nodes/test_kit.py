@@ -111,6 +111,18 @@ def test_a_reboot_ends_everything_but_the_files(node: LabNode) -> None:
 
 
 @needs_spaces
+def test_a_small_disk_fills_and_is_empty_after_a_reboot(make_node: MakeNode) -> None:
+    node = make_node(disks={"small": "1m"})
+    full = node.exec_local("echo first >/run/small/first; dd if=/dev/zero of=/run/small/other", check=False)
+    assert "No space left" in full.stderr
+    assert node.outside("/run/small/first").read_text() == "first\n"
+
+    node.reboot()
+
+    assert node.exec_local("ls /run/small; echo new >/run/small/first").stdout == ""
+
+
+@needs_spaces
 def test_orphans_are_collected(node: LabNode) -> None:
     node.exec_local("(setsid sh -c 'sleep 0.05; exit 3' >/dev/null 2>&1 </dev/null &)")
 
@@ -320,3 +332,41 @@ def test_a_killed_lab_takes_its_nodes_along_and_the_next_one_clears_the_rest() -
     with NodeLab():
         pass
     wait_until("nothing is left", lambda: not remains(Path(directory), int(worker)), timeout=5)
+
+
+def test_a_sweep_passes_by_labs_that_are_just_released(tmp_path: Path) -> None:
+    gone, dead, released = 997, 998, 999  # the numbers of no lab, since a sweep takes bridges away
+    (tmp_path / f"{gone}.lock").symlink_to("gone")  # listed, and away when it is opened
+    os.close(os.open(tmp_path / f"{dead}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC))
+    (tmp_path / f"{dead}").mkdir()
+    # Away between being opened and being locked: what is open then has no name any more.
+    lock = os.open(tmp_path / f"{released}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
+    (tmp_path / f"{released}.lock").unlink()
+    (tmp_path / f"{released}.lock").symlink_to(f"/proc/{os.getpid()}/fd/{lock}")
+    (tmp_path / f"{released}").mkdir()
+
+    claims.sweep(tmp_path)
+
+    os.close(lock)
+    assert (tmp_path / f"{released}").exists()
+    assert not list(tmp_path.glob(f"{dead}*"))
+
+
+def test_what_runs_for_a_home_is_ended_and_nothing_else(tmp_path: Path) -> None:
+    home = tmp_path / "desk"
+
+    def waiting(*words: str, **env: str) -> subprocess.Popen[bytes]:
+        argv = ["/bin/sh", "-c", "read line", *words]
+        return subprocess.Popen(argv, env=env, stdin=subprocess.PIPE)
+
+    theirs = [waiting(HOME=str(home)), waiting(f"{home}/supervise.sh")]
+    others = [waiting(HOME=f"{home}2"), waiting(f"{home}2/supervise.sh")]
+    try:
+        assert set(claims.end_processes_of(home)) == {process.pid for process in theirs}
+        assert [process.wait(10) for process in theirs] == [-signal.SIGKILL] * 2
+        assert [process.poll() for process in others] == [None, None]
+        assert claims.runs_for(home) == []
+    finally:
+        for process in (*theirs, *others):
+            process.kill()
+            process.communicate()
