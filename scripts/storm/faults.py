@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import random
+import shlex
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 from nodes.serving import engines_on
 
 from nodekit import LabNode
-from storm import invariants
+from nodekit.node import NodeProcess
+from storm import look
 
 # Faults that may end an answer in the middle.
 ENDS_ANSWERS = frozenset(
@@ -20,10 +23,15 @@ ENDS_ANSWERS = frozenset(
 
 
 class Faults:
-    """Faults of one node, one after the other. `log` holds (kind, began, ended), monotonic seconds."""
+    """Faults of one node, one after the other. `log` holds (kind, began, ended), monotonic seconds.
 
-    def __init__(self, node: LabNode, chance: random.Random, over: threading.Event) -> None:
-        self.node, self._chance, self._over = node, chance, over
+    Args:
+        engine: the directory that its engine lives in, which can be taken away.
+        over: when it is set, everything is mended.
+    """
+
+    def __init__(self, node: LabNode, engine: Path, chance: random.Random, over: threading.Event) -> None:
+        self.node, self._engine, self._chance, self._over = node, engine, chance, over
         self.log: list[tuple[str, float, float]] = []
         self._on = threading.Lock()  # held by whoever needs the node switched on, or switches it
         self._kinds: dict[str, Callable[[], None]] = {
@@ -35,14 +43,17 @@ class Faults:
             "segv engine": lambda: self._signal("SEGV"),
             "term engine": lambda: self._signal("TERM"),
             "stop engine": self._suspend,
-            "kill supervisor": self._supervisor,
+            "kill supervisor": lambda: self._kill_one(lambda one: _named(one, "supervise.sh")),
+            "kill download": lambda: self._kill_one(lambda one: _named(one, "job.sh") or one.name == "curl"),
+            "no engine": self._without_engine,
+            "full disk": self._fill,
             "reboot": self._reboot,
         }
 
     def run(self) -> None:
-        """Until it is over; everything is mended then."""
-        while not self._over.wait(self._chance.uniform(2, 9)):
-            kind = self._chance.choice(list(self._kinds))
+        """Until it is over."""
+        while not self._over.wait(self._chance.uniform(3, 14)):
+            kind, self._seconds = self._chance.choice(list(self._kinds)), self._chance.uniform(1, 8)
             began = time.monotonic()
             self.log.append((kind, began, float("inf")))
             self._kinds[kind]()
@@ -52,21 +63,20 @@ class Faults:
     def counts(self) -> Counter[str]:
         return Counter(kind for kind, *_ in self.log)
 
-    def ended_answers(self, began: float, ended: float) -> bool:
-        """Whether a fault in this time explains an answer that broke off."""
-        return any(kind in ENDS_ANSWERS and a <= ended and b >= began - 1 for kind, a, b in self.log)
+    def during(self, began: float, ended: float) -> list[str]:
+        """What was wrong with the node in this time."""
+        return [kind for kind, a, b in self.log if a <= ended and b >= began - 1]
 
-    def look(self) -> list[list[str]]:
-        """What is on the node, as invariants.look tells it."""
+    def look(self) -> look.Look:
         with self._on:
-            return invariants.look(self.node)
+            return look.look(self.node)
 
     def _reboot(self) -> None:
         with self._on:
             self.node.reboot()
 
     def _while(self, undo: Callable[[], None]) -> None:
-        self._over.wait(self._chance.uniform(1, 8))
+        self._over.wait(self._seconds)
         undo()
 
     def _silence(self) -> None:
@@ -96,10 +106,31 @@ class Faults:
 
         self._while(resume)
 
-    def _supervisor(self) -> None:
-        found = [p.pid for p in self.node.processes() if any("supervise.sh" in word for word in p.argv)]
-        for pid in found[:1]:
-            self._kill("KILL", pid)
+    def _kill_one(self, meant: Callable[[NodeProcess], bool]) -> None:
+        for process in [one for one in self.node.processes() if meant(one)][:1]:
+            self._kill("KILL", process.pid)
 
     def _kill(self, name: str, pid: int) -> None:
         self.node.exec_local(f"kill -{name} {pid}", check=False)  # it may have ended by itself
+
+    def _without_engine(self) -> None:
+        """Its directory is empty. What runs goes on."""
+        place = shlex.quote(str(self._engine))
+        self.node.exec_local(f"mount -t tmpfs -o size=4k,mode=755 tmpfs {place}", user="root")
+        self._while(lambda: self._give_back(place))
+
+    def _give_back(self, place: str) -> None:
+        self.node.exec_local(f"umount -l {place}", user="root")
+
+    def _fill(self) -> None:
+        """As another program would."""
+        filler = f"{look.MODELS}/other"
+        self.node.exec_local(f"dd if=/dev/zero of={filler} bs=64k", check=False)
+        self._while(lambda: self._free(filler))
+
+    def _free(self, filler: str) -> None:
+        self.node.exec_local(f"rm -f {filler}")
+
+
+def _named(process: NodeProcess, script: str) -> bool:
+    return any(word.endswith(f"/{script}") for word in process.argv)
