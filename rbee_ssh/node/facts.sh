@@ -19,7 +19,7 @@ rbee_facts() (
     out=/nonexistent/out
     tried=
     trap '[ -z "$scratch" ] || rm -rf "$scratch"' EXIT
-    trap 'exit 129' HUP INT TERM
+    trap 'exit 129' HUP INT TERM PIPE
     me=
     want=${5%%,*}
     brief=

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from nodekit.engines import Engines
+from nodekit.running import wait_until
 from rbee_ssh.inventory import Node
 from rbee_ssh.node.facts import SCRIPTS, Facts, arguments, parse_facts
 from rbee_ssh.node.scripts import compose
@@ -139,6 +140,27 @@ def test_shells_agree(shell: str, probe: Probe, home: Path) -> None:
 
 def _user() -> str:
     return subprocess.run(["id", "-un"], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_a_connection_that_goes_away_leaves_nothing_behind(shell: str, home: Path) -> None:
+    waits = 'echo >"$HOME/started"; until [ -e "$HOME/go" ]; do sleep 0.1; done'
+    program(home / ".local/bin/llama-server", SERVER.replace("#!/bin/sh", f"#!/bin/sh\n{waits}"))
+    process = subprocess.Popen(
+        [str(shutil.which(SHELLS[shell][0])), *SHELLS[shell][1:]],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={"HOME": str(home), "PATH": SYSTEM, "TMPDIR": str(home / "tmp")},
+    )
+    assert process.stdin is not None and process.stdout is not None
+    process.stdin.write(wrap(compose(*SCRIPTS), arguments(NODE), "marker").encode())
+    process.stdin.close()
+    wait_until("the engine is being tried", (home / "started").exists)
+    assert list((home / "tmp").iterdir()) != []
+    process.stdout.close()
+    (home / "go").touch()
+    process.wait(30)
+    assert list((home / "tmp").iterdir()) == []
 
 
 def test_strict_mode_before_it_does_no_harm(shell: str, probe: Probe) -> None:
