@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from rbee_ssh.cli.main import main
+from rbee_ssh.cli.entry import main
 
 main()

@@ -20,6 +20,20 @@ from storm import look
 ENDS_ANSWERS = frozenset(
     {"kill engine", "segv engine", "term engine", "kill supervisor", "stop engine", "reboot"}
 )
+NETWORK = frozenset({"silence", "unplug", "reset", "kill sshd", "reboot"})
+# What each error of a node is a sign of. One without such a fault is remarked, not judged: a busy machine can
+# be too slow for the patience of commands.INVENTORY.
+SIGNS = {
+    "CONNECTION_LOST": NETWORK,
+    "NODE_UNREACHABLE": NETWORK,
+    "WORKER_STALLED": ENDS_ANSWERS | NETWORK,
+    "WORKER_START_FAILED": ENDS_ANSWERS | {"no engine"},
+    "WORKER_START_TIMEOUT": ENDS_ANSWERS | {"no engine"},
+    "ENGINE_MISSING": frozenset({"no engine"}),
+    "ENGINE_BROKEN": frozenset({"no engine"}),
+    "DISK_SHORT": frozenset({"full disk"}),
+    "DISK_FULL": frozenset({"full disk"}),
+}
 
 
 class Faults:

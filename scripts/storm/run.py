@@ -16,7 +16,7 @@ from nodekit.claims import runs_for
 from storm import commands, invariants
 from storm.audit import LIST, Audit
 from storm.commands import Choice, Ran
-from storm.faults import ENDS_ANSWERS, Faults
+from storm.faults import ENDS_ANSWERS, SIGNS, Faults
 from storm.hub import Downloads
 
 USERS = 2  # processes at a time, of each control machine
@@ -116,6 +116,13 @@ class Storm:
             for fault in self.faults
         )
 
+    def _unexplained(self, ran: Ran) -> bool:
+        """Whether nothing was done to a node that an error tells of."""
+        return ran.code in SIGNS and any(
+            fault.node.name == ran.node and not SIGNS[ran.code] & set(fault.during(ran.began - 5, ran.ended))
+            for fault in self.faults
+        )
+
     def _end(self) -> None:
         """After the storm: one look sees all as it is, every model can be had, one stop ends everything."""
         for control in self.controls:
@@ -160,6 +167,8 @@ class Storm:
         for title, counts in (("commands", kinds), ("signals", signals), ("ends", ends), ("faults", faults)):
             told = ", ".join(f"{name} {count}" for name, count in counts.most_common())
             print(f"{title}: {counts.total()} ({told})")
+        for ran in filter(self._unexplained, self.ran):
+            print(f"remark: without a cause: {ran}")
         for violation in self.violations:
             print(f"violation: {violation}")
         looks = f"{self.audit.looks} looks, {self.audit.lists} lists"

@@ -225,6 +225,23 @@ def start(environ: dict[str, str]) -> Iterator[Start]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_in_the_middle_of_the_imports_shows_no_traceback(number: int, tmp_path: Path) -> None:
+    (tmp_path / "click.py").write_text("import time; print('importing', flush=True); time.sleep(60)\n")
+    process = subprocess.Popen(
+        [str(Path(sys.executable).with_name("rbee")), "nodes", "list"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "importing\n"
+    process.send_signal(number)
+    assert process.communicate(timeout=30) == ("", "")
+    assert process.returncode == -number
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("kind", ["waits", "returns", "fails", "sync"])
 def test_a_signal_cancels(start: Start, number: signal.Signals, kind: str) -> None:
     probe = start("probe", kind)
