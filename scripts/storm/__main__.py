@@ -32,7 +32,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     engines = Engines(dict(os.environ))
-    with NodeLab(visible=visible_directories()) as lab:
+    with NodeLab(visible=visible_directories(), one_core=True) as lab:
         places, keys = [], {}
         for name, shell, engine in NODES:
             node = lab.node(name, shell=shell, disks={look.DISK: "74m"})
