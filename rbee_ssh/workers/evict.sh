@@ -21,11 +21,11 @@ rbee_evict() {
             printf 'waiting\t%s\n' "$ID"
             sleep 1
         done
-        if [ -n "$RETIRED" ]; then
-            STOPPED="$STOPPED $ID"
-        else
-            printf 'kept\t%s\t%s\n' "$ID" "$STATE"
-        fi
+        case $STATE$RETIRED in
+        starting | loading | busy | idle | orphan) printf 'kept\t%s\t%s\n' "$ID" "$STATE" ;;
+        # Whoever else has stopped it, its memory will be free.
+        *) STOPPED="$STOPPED $ID" ;;
+        esac
     done
     # shellcheck disable=SC2086
     rbee_await_end $(((GRACE + 10) * 20)) $STOPPED

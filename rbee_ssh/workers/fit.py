@@ -56,6 +56,28 @@ class Balance:
         return self.need.total > self.have
 
 
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What a worker will take, and what is left beside it. Bytes; None where nobody can tell."""
+
+    ram: int
+    device: int
+    ram_left: int | None = None
+    device_left: int | None = None
+
+
+def room(estimate: Estimate, found: Iterable[Balance]) -> Room:
+    """The room for a worker on a node where nothing of it is short."""
+    by_kind = {one.kind: one for one in found}
+    ram, device = by_kind.get(RAM), by_kind.get(VRAM)
+    return Room(
+        ram=ram.need.total if ram else estimate.ram.total,
+        device=estimate.device.total,
+        ram_left=ram.have - ram.need.total if ram else None,
+        device_left=device.have - device.need.total if device else None,
+    )
+
+
 def balances(
     estimate: Estimate, facts: Facts, choice: Choice, records: Iterable[Record], *, path: str, owner: str
 ) -> list[Balance]:
@@ -89,7 +111,7 @@ def ram_spoken_for(records: Iterable[Record], path: str) -> int:
         model = record.told("model_path")
         if record.state in STARTING:
             shared = told(record, "model_bytes") if model == path else 0
-            claimed += max(needed_ram(record) - own - shared, 0)
+            claimed += max(told(record, "need_ram") - own - shared, 0)
         elif model != path:
             mapped[model] = max(mapped.get(model, 0), files)
     return claimed + sum(mapped.values())
@@ -156,19 +178,14 @@ def memory_of(record: Record) -> tuple[int, int, int]:
 
 
 def ram_held(record: Record) -> int:
-    """What would be free without this worker."""
+    """What would be free without this worker, and without what it still needs."""
     own, files, _ = memory_of(record)
-    return own + files
+    return max(own + files, told(record, "need_ram") if record.state in STARTING else 0)
 
 
 def device_held(record: Record) -> int:
     """What it was expected to take of its GPUs: no tool tells that of one process on every kind of GPU."""
     return told(record, "need_device")
-
-
-def needed_ram(record: Record) -> int:
-    """What a worker was expected to take when it was started."""
-    return told(record, "need_ram") or told(record, "model_bytes") * 11 // 10
 
 
 def told(record: Record, key: str) -> int:

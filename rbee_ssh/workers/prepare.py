@@ -51,7 +51,7 @@ class Prepared:
     model: ModelOnNode | None
     source: deliver.Source | None
     remote: Remote | None = None
-    known: Known | None = None  # of the file on the node
+    known: Known | None = None  # of the model's file
 
     @property
     def path(self) -> str:

@@ -80,6 +80,7 @@ class Look:
     problem: str = ""
     locked_by: str = ""
     new: bool | None = None
+    crowded: bool = False
     results: tuple[tuple[str, str, str], ...] = field(default=())  # (word, id, why) of stop and cleanup
 
     def record(self, worker_id: str) -> Record | None:
@@ -124,6 +125,8 @@ def parse(lines: Iterable[str]) -> Look:
             top["locked_by"] = value or "?"
         elif key == "new":
             top["new"] = value == "1"
+        elif key == "crowded":
+            top["crowded"] = True
         elif key in _RESULTS:
             worker, _, why = value.partition("\t")
             if is_id(worker):

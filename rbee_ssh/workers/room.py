@@ -14,7 +14,7 @@ from rbee_ssh.models.memory import Estimate, Need, estimate
 from rbee_ssh.node.scripts import LIB, LOOK, compose
 from rbee_ssh.ssh import script
 from rbee_ssh.workers import fit, records
-from rbee_ssh.workers.fit import RAM, VRAM, Balance, Holder
+from rbee_ssh.workers.fit import RAM, VRAM, Balance, Holder, Room
 from rbee_ssh.workers.fleet import Fleet
 from rbee_ssh.workers.look import complain
 from rbee_ssh.workers.prepare import Prepared, prepare
@@ -27,8 +27,8 @@ BODY = compose(LIB, LOOK, STOP, EVICT, then='rbee_init && rbee_evict "$@"')
 ROUNDS = 3
 
 
-async def ensure(fleet: Fleet, prepared: Prepared, *, evict: bool) -> tuple[Prepared, Estimate | None]:
-    """The node with room for what is wished, and what that will take; None where nobody can tell.
+async def ensure(fleet: Fleet, prepared: Prepared, *, evict: bool) -> tuple[Prepared, Room | None]:
+    """The node with room for what is wished, and how much that is; None where nobody can tell.
 
     Args:
         evict: whether idle workers of ours may be stopped for it.
@@ -42,18 +42,19 @@ async def ensure(fleet: Fleet, prepared: Prepared, *, evict: bool) -> tuple[Prep
         await _refuse_hopeless(fleet, prepared)
         return prepared, None
     for _ in range(ROUNDS):
-        found = await expected(fleet, prepared)
+        prepared, found = await expected(fleet, prepared)
         if found is None:
             return prepared, None
-        short = [one for one in balances(prepared, found, fleet.registry.client_id()) if one.short]
+        both = balances(prepared, found, fleet.registry.client_id())
+        short = [one for one in both if one.short]
         if not short:
-            return prepared, found
+            return prepared, fit.room(found, both)
         if not evict or not await _make_room(fleet, prepared, short):
             break
         prepared = await prepare(fleet, prepared.wish, prepared.source, prepared.remote, None)
         if prepared.same is not None:
             return prepared, None
-    raise await _error(fleet, prepared, short[0], evict=evict)
+    raise _error(prepared, short[0], evict=evict)
 
 
 async def _refuse_hopeless(fleet: Fleet, prepared: Prepared) -> None:
@@ -67,7 +68,7 @@ async def _refuse_hopeless(fleet: Fleet, prepared: Prepared) -> None:
     found = Estimate(Need() if on_gpu else weights, weights if on_gpu else Need())
     for one in balances(prepared, found, fleet.registry.client_id()):
         if one.short and not fit.to_stop(one):
-            raise await _error(fleet, prepared, one, evict=True)
+            raise _error(prepared, one, evict=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,17 +91,20 @@ def offer(prepared: Prepared, found: Estimate | None, owner: str) -> Offer:
     return Offer()
 
 
-async def expected(fleet: Fleet, prepared: Prepared) -> Estimate | None:
+async def expected(fleet: Fleet, prepared: Prepared) -> tuple[Prepared, Estimate | None]:
     """What a worker for this wish will take; None where the model is yet to come, or the user places it.
+    With it the node, and the model's header.
 
     Raises:
         ModelInvalid: its header shows that no engine can serve it.
         NodeFault: the connection or its shell.
     """
     if prepared.choice.backend == "auto" or settings_of(prepared).placed:
-        return None
-    header = await _header(fleet, prepared)
-    return None if header is None else estimate_of(prepared, header, settings_of(prepared))
+        return prepared, None
+    prepared = await _with_header(fleet, prepared)
+    if prepared.known is None:
+        return prepared, None
+    return prepared, estimate_of(prepared, prepared.known.header, settings_of(prepared))
 
 
 def settings_of(prepared: Prepared) -> Tuning:
@@ -138,20 +142,20 @@ def label_of(prepared: Prepared, settings: Tuning) -> str:
     return headers.label(choice.engine.name, choice.backend, settings.context, settings.slots)
 
 
-async def _header(fleet: Fleet, prepared: Prepared) -> Gguf | None:
-    """The model's header: as it is known, from the file that is to be sent, or read on the node."""
-    known, model = prepared.known, prepared.model
+async def _with_header(fleet: Fleet, prepared: Prepared) -> Prepared:
+    """With the model's header: as it is known, read on the node, or from the file that is to be sent."""
+    known, model, source = prepared.known, prepared.model, prepared.source
     if known is not None and known.header.tells:
-        return known.header
+        return prepared
     connection, file = prepared.connection, prepared.facts.model
     if model is not None and file is not None and file.size is not None:
         header = await headers.read_on_node(connection, model.path, file.size)
         known = Known(file.size, model.mtime, header)
         headers.remember(fleet.registry, connection.name, prepared.path, known)
-        return header
-    if prepared.source is not None:
-        return await headers.read_local(prepared.source.stamp[0])
-    return None
+    elif source is not None:
+        path, size, mtime = source.stamp
+        known = Known(size, mtime // 10**9, await headers.read_local(path))
+    return replace(prepared, known=known)
 
 
 def balances(prepared: Prepared, found: Estimate, owner: str) -> list[Balance]:
@@ -167,7 +171,7 @@ def balances(prepared: Prepared, found: Estimate, owner: str) -> list[Balance]:
 
 
 async def _make_room(fleet: Fleet, prepared: Prepared, short: list[Balance]) -> bool:
-    """Stop idle workers of ours that are in the way; whether any was stopped."""
+    """Stop idle workers of ours that are in the way; whether any is gone."""
     chosen: dict[str, Holder] = {}
     for one in short:
         going = fit.to_stop(one)
@@ -186,7 +190,7 @@ async def _make_room(fleet: Fleet, prepared: Prepared, short: list[Balance]) -> 
     complain(prepared.connection, seen)
     stopped = False
     for word, worker_id, why in seen.results:
-        if word == "stopped":
+        if word in ("stopped", "unknown"):  # by us, or by somebody else
             stopped = True
             fleet.registry.forget(worker_id)
         elif word == "kept":
@@ -196,8 +200,8 @@ async def _make_room(fleet: Fleet, prepared: Prepared, short: list[Balance]) -> 
     return stopped
 
 
-async def _error(fleet: Fleet, prepared: Prepared, short: Balance, *, evict: bool) -> RbeeError:
-    header = await _header(fleet, prepared)
+def _error(prepared: Prepared, short: Balance, *, evict: bool) -> RbeeError:
+    header = prepared.known.header if prepared.known else None
     settings = settings_of(prepared)
 
     def need_at(context: int) -> int:

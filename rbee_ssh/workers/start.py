@@ -12,11 +12,11 @@ from rbee_ssh import engines
 from rbee_ssh.engines.base import LaunchSettings
 from rbee_ssh.errors import ForwardingRefused, ModelNotFound, WorkerStartFailed, WorkerStartTimeout
 from rbee_ssh.models import deliver, outgoing
-from rbee_ssh.models.memory import Estimate
 from rbee_ssh.node.scripts import LIB, LOOK, SUPERVISE, compose, source
 from rbee_ssh.ssh import script
 from rbee_ssh.ssh.connection import Connection
 from rbee_ssh.workers import failure, measure, placement, records, room
+from rbee_ssh.workers.fit import Room
 from rbee_ssh.workers.fleet import Fleet
 from rbee_ssh.workers.launch import run_sh, socket_path
 from rbee_ssh.workers.look import complain
@@ -27,7 +27,7 @@ from rbee_ssh.workers.stop import stop_on
 from rbee_ssh.workers.types import LIVE_STATES, Worker, WorkerRequest
 
 START = Path(__file__).with_name("start.sh")
-# A worker can be retired between the look that found it and our request: then there is a next one.
+# Between our look and our request a worker can be retired, or another one can take its room: we look again.
 TRIES = 4
 
 
@@ -59,7 +59,7 @@ async def acquire(fleet: Fleet, request: WorkerRequest) -> Acquired:
     got = await _acquire(fleet, request)
     if got is None:
         raise WorkerStartFailed(
-            "every worker that was found was being stopped by somebody else",
+            f"other commands started or stopped workers before this one could, {TRIES} times",
             hint="rbee workers list",
         )
     return got
@@ -72,9 +72,9 @@ async def _acquire(fleet: Fleet, request: WorkerRequest) -> Acquired | None:
         fleet.story.warn(chosen.choice.warning)
     for problem in chosen.facts.problems:
         fleet.story.detail(f"{chosen.wish.node.name}: {problem}")
-    estimate = None
+    found = None
     if chosen.same is None:  # also before a file is sent: it may be large
-        chosen, estimate = await room.ensure(fleet, chosen, evict=request.evict)
+        chosen, found = await room.ensure(fleet, chosen, evict=request.evict)
     model = chosen.model
     if model is None and chosen.remote is not None:
         from rbee_ssh.models.pull import pull
@@ -85,7 +85,7 @@ async def _acquire(fleet: Fleet, request: WorkerRequest) -> Acquired | None:
         # Its header is there now, and what is free may have changed while it came.
         chosen = await prepare(fleet, chosen.wish, None, chosen.remote, None)
         if chosen.same is None:
-            chosen, estimate = await room.ensure(fleet, chosen, evict=request.evict)
+            chosen, found = await room.ensure(fleet, chosen, evict=request.evict)
     elif model is None:
         if chosen.source is None:
             raise ModelNotFound(f"{chosen.wish.shown} is not on {chosen.wish.node.name}")
@@ -93,7 +93,7 @@ async def _acquire(fleet: Fleet, request: WorkerRequest) -> Acquired | None:
         files = outgoing.model_files(path, fleet.registry, sha256)
         placed = await deliver.deliver_all(chosen.connection, files, chosen.wish.node.models_dir, fleet.story)
         model = ModelOnNode(placed.path, placed.size, placed.mtime)
-    return await _find_or_start(fleet, chosen, model, estimate)
+    return await _find_or_start(fleet, chosen, model, found)
 
 
 async def _place(fleet: Fleet, able: list[Prepared], *, evict: bool) -> Prepared:
@@ -102,7 +102,7 @@ async def _place(fleet: Fleet, able: list[Prepared], *, evict: bool) -> Prepared
     if any(one.same is not None for one in able):
         offers = [room.Offer()] * len(able)  # one of those it will be
     else:
-        offers = [room.offer(one, await room.expected(fleet, one), owner) for one in able]
+        offers = [room.offer(*await room.expected(fleet, one), owner) for one in able]
     name = placement.choose(
         [
             placement.Candidate(
@@ -121,9 +121,10 @@ async def _place(fleet: Fleet, able: list[Prepared], *, evict: bool) -> Prepared
 
 
 async def _find_or_start(
-    fleet: Fleet, prepared: Prepared, model: ModelOnNode, estimate: Estimate | None
+    fleet: Fleet, prepared: Prepared, model: ModelOnNode, found_room: Room | None
 ) -> Acquired | None:
-    """One script under the node's lock decides; None when what it found was being retired."""
+    """One script under the node's lock decides; None when what it found was being retired, or somebody was
+    faster and has taken the room."""
     wanted, connection = prepared.wish, prepared.connection
     found = prepared.choice.engine
     engine = engines.by_name(found.name)
@@ -164,9 +165,10 @@ async def _find_or_start(
         "device": wanted.device,
         "owner": owner,
         "created": time.time(),
+        # While it loads, others leave it that much.
+        "need_ram": found_room.ram if found_room else model.size * 11 // 10,
+        "need_device": found_room.device if found_room else 0,
     }
-    if estimate is not None:  # while it loads, others leave it that much
-        spec |= {"need_ram": estimate.ram.total, "need_device": estimate.device.total}
     if prepared.same is None:
         fleet.story.say(f"starting {engine.name} with {Path(model.path).name} on {connection.name}")
     fleet.started[worker_id] = connection.name  # before it is: the answer may never reach us
@@ -185,11 +187,14 @@ async def _find_or_start(
             source(LIB) + source(SUPERVISE),
             str(int(patience)),
             model.path,
+            *_decided(prepared, found_room),
             *("owner", owner + "\n"),
             *(word for file in launch.files for word in file),
         ],
         patience,
     )
+    if seen.crowded:
+        fleet.story.say(f"the workers of {connection.name} changed meanwhile; looking again")
     if not seen.new:
         del fleet.started[worker_id]
     record = seen.records[-1] if seen.records else None
@@ -216,6 +221,15 @@ async def _find_or_start(
     if not reused:
         fleet.later(measure.keep(fleet.registry, prepared, model, record.id))
     return Acquired(connection, record, reused)
+
+
+def _decided(prepared: Prepared, found: Room | None) -> list[str]:
+    """What the decision to start a worker rests on: the workers that were seen, the bytes left beside it."""
+    known = " ".join(record.id for record in prepared.look.records)
+    if prepared.same is not None:  # nobody asked whether there is room for another one
+        return [known, "-1", "-1"]
+    left = (found.ram_left, found.device_left) if found else (None, None)
+    return [known, *("" if size is None else str(size) for size in left)]
 
 
 async def _run_start(connection: Connection, args: list[str], patience: float) -> Look:

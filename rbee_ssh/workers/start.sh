@@ -1,7 +1,9 @@
 # Find a worker with this match or start one: look, decide and spawn under the lock, in milliseconds.
 # $1 id, $2 match, $3 spec (JSON, one line), $4 run.sh, $5 lease (s), $6 ready pattern, $7 port pattern or '',
 # $8 socket or '', $9 '1' when the engine binds only after the load, ${10} supervise.sh,
-# ${11} seconds to wait for the socket, ${12} the model file; then name and text of each file of the engine.
+# ${11} seconds to wait for the socket, ${12} the model file; ${13} the workers that were known when it was decided
+# that there is room for this one, ${14} and ${15} the bytes of RAM and of the device that were left beside it, '' for
+# whatever it takes; then name and text of each file of the engine.
 
 rbee_spawn() {
     rbee_detach "$1/supervise.sh" "$1"
@@ -31,13 +33,40 @@ rbee_new() {
         rbee_mark "$DIR/log" &&
         rbee_line "$DIR/key" "$KEY" || return 1
     MATCH=$2
-    shift 12
+    shift 15
     while [ $# -ge 2 ]; do
         rbee_write "$DIR/$1" "$2" || return 1
         shift 2
     done
     # Last: a directory without it is one whose start did not get this far, and nobody looks into it.
     rbee_spawn "$DIR" && rbee_put "$DIR/match" "$MATCH"
+}
+
+# rbee_told KEY: TOLD is this number of the spec in GOT, 0 where it has none.
+rbee_told() {
+    TOLD=${GOT##*"\"$1\": "}
+    TOLD=${TOLD%%[!0-9]*}
+    [ "${#TOLD}" -lt 16 ] || TOLD=
+    TOLD=${TOLD:-0}
+}
+
+# rbee_crowded KNOWN RAM DEVICE: whether workers that came since take more than was left.
+rbee_crowded() {
+    RAM=0
+    DEVICE=0
+    for DIR in "$ROOT"/workers/*/; do
+        DIR=${DIR%/}
+        case " $1 " in *" ${DIR##*/} "*) continue ;; esac
+        [ -e "$DIR/match" ] || continue
+        rbee_state "$DIR"
+        case $STATE in starting | loading | idle | busy) ;; *) continue ;; esac
+        rbee_get "$DIR/spec.json"
+        rbee_told need_ram
+        RAM=$((RAM + TOLD))
+        rbee_told need_device
+        DEVICE=$((DEVICE + TOLD))
+    done
+    [ "$RAM" -gt "${2:-$RAM}" ] || [ "$DEVICE" -gt "${3:-$DEVICE}" ]
 }
 
 rbee_find_or_start() {
@@ -66,6 +95,10 @@ rbee_find_or_start() {
     if [ -n "$FOUND" ]; then
         DIR=$FOUND
         NEW=0
+    elif rbee_crowded "${13}" "${14}" "${15}"; then
+        rbee_unlock
+        printf 'crowded\t1\n'
+        return 0
     else
         rbee_new "$@" 2>/dev/null || {
             rbee_clear "$DIR" 2>/dev/null

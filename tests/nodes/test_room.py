@@ -14,8 +14,10 @@ from nodes.test_engines_real import vulkan  # noqa: F401  (a fixture)
 
 from nodekit import Control, LabNode
 from nodekit.engines import Engines
+from rbee_ssh.node.scripts import LIB, compose
 
 MIB = 2**20
+HOLD = compose(LIB, then="rbee_init && rbee_lock $$ && echo held && read -r _; rbee_unlock")
 
 
 def start(control: Control, engines: Engines, *args: str) -> subprocess.CompletedProcess[str]:
@@ -109,6 +111,33 @@ def test_an_idle_worker_makes_room_and_a_busy_one_does_not(
     second = worker_of(answer)
     assert re.search(rf"stopping the idle worker {first['id']} .* to make room", answer.stderr)
     assert [one["id"] for one in workers(control)] == [second["id"]]
+    assert len(engines_on(small)) == 1
+
+
+def test_two_models_at_once_of_which_one_fits(small: LabNode, control: Control, engines: Engines) -> None:
+    """Both find the memory free, and then one is first."""
+    equip(control, engines, small, engine="llama-server")
+    with subprocess.Popen(
+        small.local_argv(HOLD), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as lock:
+        assert lock.stdout is not None and lock.stdout.readline() == "held\n"
+        both = [
+            control.rbee_popen(
+                *("--json", "infer", *model(engines), "--no-evict", "--context", context),
+                *("--max-tokens", "1", PROMPT),
+            )
+            for context in ("8192", "7680")
+        ]
+        for one in both:  # has decided, and waits for the lock
+            assert one.stderr is not None and any(line.startswith("starting") for line in one.stderr)
+        lock.communicate("go\n")
+    said = [one.communicate(timeout=60) for one in both]
+    assert sorted(one.returncode for one in both) == [0, 1], said
+    refused = next(out for one, (out, _) in zip(both, said, strict=True) if one.returncode)
+    error = json.loads(refused)["error"]
+    (served,) = workers(control)
+    assert error["code"] == "RAM_SHORT"
+    assert [one["id"] for one in error["details"]["workers"]] == [served["id"]]
     assert len(engines_on(small)) == 1
 
 

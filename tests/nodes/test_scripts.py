@@ -11,9 +11,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from nodes.fakes import SERVER, SLEEPER, engines, eventually, served, supervisor
+from nodes.fakes import OTHER, SERVER, SLEEPER, engines, eventually, served, supervisor
 from unit.node.shells import ID, SHELLS, Shell, connected, processes_of, short_home
 
+from rbee_ssh.workers.records import parse
+from rbee_ssh.workers.room import BODY as EVICT
 from rbee_ssh.workers.stop import BODY as STOP
 
 
@@ -215,6 +217,19 @@ def test_a_cleanup_leaves_alone_what_has_a_connection(shell: Shell) -> None:
         assert [(word, why) for word, _, why in shell.cleanup().results] == [("kept", "busy")]
         with connected(path):
             pass  # the socket is where it was
+
+
+def test_who_is_being_stopped_makes_room_as_well(dash: Shell) -> None:
+    """Two that want the same idle worker gone both get on, whoever has asked first."""
+    engine = "trap 'sleep 1; exit' TERM\necho model loaded\nwhile :; do sleep 0.1; done\n"
+    dash.start(dash.start_words(engine))
+    first = dash.popen(*stopping(drain=0))
+    eventually((dash.worker() / "stopping").exists, why="no stop")
+    said = parse(dash.run(EVICT, "5", ID, OTHER).split("\n"))
+    assert {word for word, *_ in said.results} <= {"stopped", "unknown"}
+    assert [worker for _, worker, _ in said.results] == [ID, OTHER]
+    assert not dash.worker().exists() or dash.record().state == "stopped"
+    first.communicate(timeout=10)
 
 
 def test_what_a_start_has_just_found_is_not_retired(shell: Shell) -> None:

@@ -27,6 +27,28 @@ def test_two_starts_make_one_worker(shell: Shell) -> None:
     assert len(engines(shell)) == 1
 
 
+def test_what_came_since_the_decision_counts_against_the_room(shell: Shell) -> None:
+    needs = '{"model": "a \\"need_ram\\": 9", "need_ram": 700, "need_device": 40}'
+    shell.start(shell.start_words(SLEEPER, spec=needs))
+    for decided, crowded in (
+        (("", "699", ""), True),
+        (("", "700", "39"), True),
+        (("", "", "39"), True),
+        ((f"{OTHER} {ID}", "0", "0"), False),
+        (("", "700", "40"), False),
+        (("", "", ""), False),
+    ):
+        words = shell.start_words(SLEEPER, worker_id=THIRD, match="another", decided=decided)
+        seen = shell.start(words)
+        assert (seen.crowded, seen.new, len(seen.records) > 0) == (crowded, not crowded or None, not crowded)
+        shell.stop(THIRD)
+    # Nobody has asked whether there is room: only a worker that is there will do.
+    found = shell.start(shell.start_words(SLEEPER, worker_id=THIRD, decided=("", "-1", "-1")))
+    assert (found.new, found.records[-1].id) == (False, ID)
+    shell.stop(ID)
+    assert shell.start(shell.start_words(SLEEPER, worker_id=THIRD, decided=("", "-1", "-1"))).crowded
+
+
 def test_a_start_that_was_cut_short_leaves_no_second_engine(shell: Shell) -> None:
     shell.start(shell.start_words(SLEEPER))
     (shell.worker() / "match").unlink()  # the last thing a start writes

@@ -109,6 +109,8 @@ class Shell:
         patience: int = 10,
         owner: str = "me",
         tick: float = 5,
+        spec: str = "{}",
+        decided: tuple[str, str, str] = ("", "", ""),
     ) -> list[str]:
         """The arguments of start.sh for an engine that is the script `run_sh`.
 
@@ -116,6 +118,7 @@ class Shell:
             socket: its path, "" for the one in the worker's directory, None for TCP.
             late: the engine is not waited for by its socket, but by its log.
             tick: seconds between two looks of the supervisor.
+            decided: known workers, bytes of RAM and of the device that are left.
         """
         supervise = (source(LIB) + source(SUPERVISE)).replace("sleep $RBEE_TICK", f"sleep {tick}")
         if socket == "":
@@ -123,9 +126,9 @@ class Shell:
         root = self.lib("printf %s $ROOT")
         place = f"{root}/workers"
         return [
-            *(worker_id, match, "{}", run_sh, str(lease), ready, "" if socket else "port "),
+            *(worker_id, match, spec, run_sh, str(lease), ready, "" if socket else "port "),
             *((socket or "").replace("$DIRECTORY", place), "1" if late else ""),
-            *(supervise, str(patience), "owner", owner + "\n"),
+            *(supervise, str(patience), "", *decided, "owner", owner + "\n"),
         ]
 
     def start(self, words: Sequence[str]) -> Look:

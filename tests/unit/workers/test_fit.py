@@ -18,11 +18,13 @@ from rbee_ssh.workers.fit import (
     VRAM,
     Balance,
     Holder,
+    Room,
     balances,
     corrected,
     device_free,
     memory_of,
     ram_spoken_for,
+    room,
     to_stop,
 )
 from rbee_ssh.workers.records import Record
@@ -78,8 +80,8 @@ def test_what_a_starting_worker_still_needs_is_not_free() -> None:
     loading = worker(state="loading", memory=f"{100 * KIB} {50 * KIB} 0", need_ram=700 * MIB)
     assert on_cpu(1500 * MIB, loading).have == 900 * MIB
     assert on_cpu(1500 * MIB, worker(state="starting", need_ram=700 * MIB)).have == 800 * MIB
-    # One of an older version did not write down what it needs.
-    assert on_cpu(1500 * MIB, worker(state="starting", model_bytes=200 * MIB)).have == 1280 * MIB
+    # It is in the way as much as one that has loaded.
+    assert [one.held for one in on_cpu(1500 * MIB, loading).holders] == [700 * MIB]
     # It reads the very file that we want: its pages will be there once.
     same = worker(state="starting", model="/m/tiny.gguf", need_ram=700 * MIB, model_bytes=500 * MIB)
     assert on_cpu(1500 * MIB, same).have == 1300 * MIB
@@ -153,6 +155,18 @@ def test_workers_on_the_same_gpu_only() -> None:
     assert (vram.kind, vram.have, vram.short) == (VRAM, 2500 * MIB, True)
     assert [one.id[0] for one in vram.holders] == ["3", "1"]
     assert [one.id[0] for one in to_stop(vram)] == ["3"]
+
+
+def test_what_is_left_beside_a_worker() -> None:
+    need = Estimate(Need(weights=100), Need(weights=2000 * MIB))
+    told = Facts(ram_free_bytes=110)
+    assert room(need, balances(need, told, Choice(LISTED, "vulkan"), [], path="", owner="")) == Room(
+        100, 2000 * MIB, ram_left=10, device_left=3000 * MIB
+    )
+    # What the node does not tell is no limit; what Metal takes of a GPU is the machine's.
+    assert room(need, []) == Room(100, 2000 * MIB)
+    metal = balances(need, Facts(ram_free_bytes=2**40), Choice(ENGINE, "metal"), [], path="", owner="")
+    assert room(need, metal).ram == 2000 * MIB
 
 
 def test_metal_computes_in_the_machines_own_memory() -> None:
