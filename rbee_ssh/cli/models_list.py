@@ -46,7 +46,7 @@ def list_(cli: Cli, nodes: tuple[str, ...], tags: tuple[str, ...]) -> None:
     """
     names = cli.nodes(nodes, tags)
 
-    from rbee_ssh.workers.store import shelves
+    from rbee_ssh.workers.describe import shelves
 
     async def work() -> tuple[list[Shelf], Unreachable]:
         async with cli.fleet() as fleet:

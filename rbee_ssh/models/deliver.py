@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from rbee_ssh.errors import ChecksumMismatch, ConnectionLost, ModelNotFound
+from rbee_ssh.errors import ChecksumMismatch, ConnectionLost, ModelInvalid, ModelNotFound
 from rbee_ssh.models import outgoing, receiver, store
 from rbee_ssh.models.outgoing import Outgoing, Stamp
 from rbee_ssh.models.receiver import Compare, Incoming, Placed, Receiver, Short
@@ -111,7 +112,7 @@ async def deliver(
             if not theirs:
                 story.warn(f"{connection.name} has no SHA-256 program: only the size was compared")
             where = origin.place if origin else store.local_place(first or ours, file.name)
-            note = _note(file, ours, origin, verified=bool(theirs))
+            note = await _note(file, ours, origin, verified=bool(theirs))
             placed = await receiver.place(connection, _incoming(file, models_dir), where, note, ours)
             if placed is not None:
                 return placed
@@ -174,12 +175,16 @@ async def _pour(ready: Receiver, file: Outgoing, tally: Tally) -> None:
         raise file.changing()
 
 
-def _note(file: Outgoing, sha256: str, origin: Origin | None, *, verified: bool) -> Note:
+async def _note(file: Outgoing, sha256: str, origin: Origin | None, *, verified: bool) -> Note:
+    from rbee_ssh.models import header
     from rbee_ssh.models.describe import describe
 
+    note = origin.note if origin else Note(source=file.path)
+    with contextlib.suppress(ModelInvalid, OSError):  # then nothing is told of it
+        note = describe(await header.read_local(file.path), file.name, note)
     now = int(time.time())
     return replace(
-        describe(file.path, file.size, file.name, origin.note if origin else Note(source=file.path)),
+        note,
         sha256=sha256,
         size=file.size,
         fetched=now,

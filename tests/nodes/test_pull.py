@@ -266,6 +266,17 @@ def test_infer_fetches_what_is_missing_and_needs_no_hub_afterwards(
         warm = control.rbee("--json", *words)
         assert (events(warm)[0]["reused"], text_of(warm)) == (True, text_of(first))
         assert len(hub.asked) == asked, "the hub is not asked for what is there"
+    # The node has fetched it, and nobody has read its header: the first list does, and writes it down.
+    (listed,) = json.loads(control.rbee("--json", "models", "list").stdout)["models"]
+    facts = {"architecture": "llama", "parameters": 134_515_008, "context": 8192, "quant": "Q4_1"}
+    assert {key: listed[key] for key in facts} == facts
+    note = stored(node, listed["path"].removeprefix(node.home + "/") + ".json")
+    told = json.loads(note.read_text())
+    assert {key: told[key] for key in facts} == facts
+    assert told["source"] == "hf:org/smol-GGUF/smol.Q4_1.gguf" and told["last_used"] == listed["last_used"]
+    before = note.stat()
+    assert "135M" in control.rbee("models", "list").stdout
+    assert note.stat() == before, "once"
     assert control.rbee("workers", "stop", "--all").returncode == 0
     full = control.rbee("--json", *words)
     assert (events(full)[0]["reused"], text_of(full)) == (False, text_of(first))
