@@ -168,12 +168,18 @@ def node_row(one: OnNode) -> list[str]:
     choice = one.prepared.choice
     by_kind = {balance.kind: balance for balance in one.balances}
     cells = [cell for kind in ("RAM", "VRAM") for cell in _cells(by_kind.get(kind))]
-    there = "there" if one.there else "to be sent"
-    return [one.node, there, choice.engine.name, choice.backend, *cells, fits(one)]
+    return [one.node, there(one), choice.engine.name, choice.backend, *cells, fits(one)]
 
 
 def _cells(balance: Balance | None) -> list[str]:
     return ["", ""] if balance is None else [size(balance.need.total), size(balance.have)]
+
+
+def there(one: OnNode) -> str:
+    """Where the file is, in words."""
+    if one.prepared is None or one.there is None:
+        return "?"
+    return "there" if one.there else "to be sent" if one.prepared.remote is None else "to be fetched"
 
 
 def fits(one: OnNode) -> str:

@@ -59,6 +59,11 @@ class Prepared:
         return _path_on_node(self.wish, self.source, self.remote)
 
     @property
+    def summed(self) -> bool:
+        """Whether it can be told that the node lacks the model: a local file is known by its SHA-256."""
+        return self.wish.local is None or self.wish.node.embedded or self.source is not None
+
+    @property
     def model_size(self) -> int:
         """Bytes of the model, wherever it is now; 0 when nobody has told."""
         if self.model is not None:

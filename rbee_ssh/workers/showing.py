@@ -10,6 +10,8 @@ from rbee_ssh import inventory as inventories
 from rbee_ssh.engines.tuning import Tuning
 from rbee_ssh.errors import ModelNotFound, RbeeError
 from rbee_ssh.models import header as headers
+from rbee_ssh.models import outgoing
+from rbee_ssh.models.deliver import Source
 from rbee_ssh.models.gguf import Gguf
 from rbee_ssh.models.header import Known
 from rbee_ssh.models.memory import Estimate
@@ -18,7 +20,7 @@ from rbee_ssh.workers.fit import Balance, Holder
 from rbee_ssh.workers.fleet import Fleet
 from rbee_ssh.workers.prepare import Prepared, prepare, remote_of
 from rbee_ssh.workers.types import WorkerRequest
-from rbee_ssh.workers.wish import wish
+from rbee_ssh.workers.wish import Wish, wish
 
 CONTEXTS = (4096, 8192, 16384, 32768, 65536, 131072)
 
@@ -27,8 +29,8 @@ CONTEXTS = (4096, 8192, 16384, 32768, 65536, 131072)
 class OnNode:
     """What a node says to a model. `balances` is empty and `estimate` None where nobody can tell.
 
-    `fits`: whether it would start there now, None where nobody can tell; `stopped`: the idle workers that
-    would be stopped for it. `there`: whether the file is on the node; `error`: why the node says nothing.
+    `fits`: whether it would start there now, `there`: whether the file is on the node, None where nobody can
+    tell; `stopped`: the idle workers that would be stopped for it; `error`: why the node says nothing.
     """
 
     node: str
@@ -40,8 +42,10 @@ class OnNode:
     error: RbeeError | None = None
 
     @property
-    def there(self) -> bool:
-        return self.prepared is not None and self.prepared.model is not None
+    def there(self) -> bool | None:
+        if self.prepared is None or not self.prepared.summed:
+            return None
+        return self.prepared.model is not None
 
     @property
     def measured(self) -> bool:
@@ -72,9 +76,10 @@ async def show_model(fleet: Fleet, request: WorkerRequest, names: Sequence[str])
     """
     wishes = [wish(request, fleet.inventory, inventories.node(fleet.inventory, name)) for name in names]
     remote = await remote_of(fleet, wishes)
+    source = _source(fleet, wishes[0])
     tries = None if len(wishes) == 1 else 1
     answers = await asyncio.gather(
-        *(prepare(fleet, one, None, remote, tries) for one in wishes), return_exceptions=True
+        *(prepare(fleet, one, source, remote, tries) for one in wishes), return_exceptions=True
     )
     able = [answer for answer in answers if isinstance(answer, Prepared)]
     for answer in answers:
@@ -96,6 +101,12 @@ async def show_model(fleet: Fleet, request: WorkerRequest, names: Sequence[str])
     )
     size = _size(first)
     return Shown(first.wish.shown, header, size, settings, contexts, tuple(told))
+
+
+def _source(fleet: Fleet, one: Wish) -> Source | None:
+    """A local file as it is looked for on a node, if it was summed before: its header alone is read here."""
+    sha256 = outgoing.remembered(one.local, fleet.registry) if one.local is not None else None
+    return Source(one.local, sha256) if one.local is not None and sha256 is not None else None
 
 
 def contexts_of(header: Gguf, asked: int | None) -> list[int]:
@@ -121,6 +132,8 @@ def on_node(one: Prepared, header: Gguf, owner: str) -> OnNode:
 
 async def _header(fleet: Fleet, able: list[Prepared]) -> tuple[Gguf, list[Prepared]]:
     """The whole header, from where it is at hand, and the nodes with it."""
+    if (local := able[0].wish.local) is not None:
+        return await headers.read_local(local[0]), able
     for at, one in enumerate(able):
         known = one.known
         if known is None or one.model is None:
@@ -131,8 +144,6 @@ async def _header(fleet: Fleet, able: list[Prepared]) -> tuple[Gguf, list[Prepar
             headers.remember(fleet.registry, one.connection.name, one.path, known)
             able = [*able[:at], replace(one, known=known), *able[at + 1 :]]
         return known.header, able
-    if (local := able[0].wish.local) is not None:
-        return await headers.read_local(local[0]), able
     name = able[0].wish.shown
     raise ModelNotFound(
         f"none of these nodes has {name} yet, and its header can only be read where it is",

@@ -154,6 +154,8 @@ def test_what_a_worker_has_is_not_removed_and_what_was_used_stays(
     rbee(control, "push", str(other), "--node", node.name)
     control.rbee(*infer, check=True)
     (worker,) = workers(control)
+    show = ("show", str(engines.model))
+    assert rbee(control, *show)["nodes"][0]["file_there"] is True
     used, unused = rbee(control, "list")["models"]
     assert (used["name"], unused["name"]) == (engines.model.name, other.name)
     assert (used["architecture"], used["quant"], used["context"]) == ("llama", "Q4_1", 8192)
@@ -176,6 +178,10 @@ def test_what_a_worker_has_is_not_removed_and_what_was_used_stays(
     assert told["removed"] == [], "its start was a use"
     assert rbee(control, "rm", used["sha256"][:6])["removed"][0]["id"] == used["id"]
     assert not list(node.outside(STORE).rglob("*.gguf*"))
+    assert rbee(control, *show)["nodes"][0]["file_there"] is False
+    # Nobody knows the file by its content any more, and to sum it would take as long as to read it.
+    (control.home / ".local/state/rbee/registry.json").unlink()
+    assert rbee(control, *show)["nodes"][0]["file_there"] is None
 
 
 def test_what_a_node_says_of_its_store_does_no_harm(node: LabNode, control: Control) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,12 +23,15 @@ from rbee_ssh.workers.showing import OnNode, Shown, contexts_of
 MIB = 2**20
 
 
+@dataclass
 class Asked:
     """As much of a Prepared as a table shows."""
 
-    choice = Choice(EngineFound("llama-server", "/x", "1"), "cuda")
-    model = None
-    known = None
+    choice: Choice = Choice(EngineFound("llama-server", "/x", "1"), "cuda")
+    model: Any = None
+    known: Any = None
+    remote: Any = None
+    summed: bool = True
 
 
 def shown(name: str, *nodes: OnNode) -> Shown:
@@ -76,6 +79,9 @@ def test_a_line_for_each_node() -> None:
         *("gpu1", "to be sent", "llama-server", "cuda"),
         *("10.0 MiB", "100.0 MiB", "20.0 MiB", "15.0 MiB", "yes, without 1 idle worker"),
     ]
+    there = {"model": "it"}, {"remote": "hub"}, {"summed": False}
+    words = [node_row(replace(NODE, prepared=cast(Prepared, Asked(**one))))[1] for one in there]
+    assert words == ["there", "to be fetched", "?"]
     assert fits(replace(NODE, fits=False)) == "no"
     assert fits(replace(NODE, fits=None)) == "?"
     assert node_row(OnNode("down", error=NodeUnreachable("no answer")))[0::8] == ["down", "?"]
