@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def rm(
     cli: Cli, reference: str, nodes: tuple[str, ...], tags: tuple[str, ...], all_: bool, force: bool
 ) -> None:
-    """Remove a model from the store of a node, unless a worker has it.
+    """Remove a model from the store of a node, unless a worker has it. Exit status 1 when a copy was kept.
 
     REF is what `rbee models list` shows (an ID or the start of it, a name), a reference such as
     hf:ORG/REPO:QUANT, or a preset.
@@ -43,7 +43,7 @@ def rm(
             everywhere = all_ or bool(nodes or tags)
             return await store.remove(fleet, reference, names, everywhere=everywhere, force=force)
 
-    report(cli, run_async(work), dry_run=False)
+    report(cli, run_async(work), asked=True)
 
 
 @command(short_help="Remove the models that nobody has used for a while.")
@@ -74,8 +74,11 @@ def prune(cli: Cli, older_than: float, nodes: tuple[str, ...], tags: tuple[str, 
     report(cli, run_async(work), dry_run=dry_run)
 
 
-def report(cli: Cli, done: Removal, *, dry_run: bool) -> None:
-    """Say what was removed and what was not; exit status 1 when a node could not be asked."""
+def report(cli: Cli, done: Removal, *, asked: bool = False, dry_run: bool = False) -> None:
+    """Say what was removed and what was not; exit status 1 when a node could not be asked, or kept a model
+    that was asked for by name."""
+    from rbee_ssh.workers.store import in_use
+
     console = cli.console
     if cli.as_json:
         from rbee_ssh.cli import shapes_models
@@ -91,9 +94,10 @@ def report(cli: Cli, done: Removal, *, dry_run: bool) -> None:
             console.detail(f"kept {model.id} {model.name} on {model.node}: used meanwhile")
         if not (done.removed or done.parts or done.mapped or done.unreachable):
             console.say("nothing to remove")
-    for model, users in done.mapped:
-        console.warn(f"kept {model.id} {model.name} on {model.node}: in use by {', '.join(users)}")
+    for one in done.mapped:
+        found = in_use([one])
+        console.warn(f"{found.message}\nhint: {found.hint}" if asked else found.message)
     for name, error in done.unreachable.items():
         console.warn(unreachable(name, error))
-    if done.unreachable:
+    if done.unreachable or (asked and done.mapped):
         click.get_current_context().exit(1)

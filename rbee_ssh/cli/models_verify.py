@@ -12,6 +12,7 @@ from rbee_ssh.cli.run import run_async
 from rbee_ssh.cli.text import unreachable
 
 if TYPE_CHECKING:
+    from rbee_ssh.models.stored import StoredModel
     from rbee_ssh.workers.store import Unreachable, Verdict
 
 _WORDS = {
@@ -31,8 +32,8 @@ _WORDS = {
 def verify(cli: Cli, reference: str | None, nodes: tuple[str, ...], tags: tuple[str, ...]) -> None:
     """Read a model, or all, again on the nodes that have it, and compare with the SHA-256 it came with.
 
-    Nothing is removed: that is `rbee models rm`, and the next `pull` or `push` brings it again. Exit status 1
-    when one is not what it should be.
+    Nothing is removed: that is `rbee models rm`, and the next `pull` or `push` brings it again, as the hint
+    says. Exit status 1 when one is not what it should be.
 
     \b
       rbee models verify
@@ -67,7 +68,21 @@ def verify(cli: Cli, reference: str | None, nodes: tuple[str, ...], tags: tuple[
         console.json(shapes_models.verified(verdicts, silent))
     elif not verdicts and not silent:
         console.say("no models")
+    wrong = [verdict for verdict in verdicts if verdict.state in ("differs", "gone", "cut")]
+    for verdict in wrong:
+        model = verdict.model
+        console.warn(f"{model.name} on {model.node} {_WORDS[verdict.state]}\nhint: {again(model)}")
     for name, error in silent.items():
         console.warn(unreachable(name, error))
-    if silent or any(verdict.state in ("differs", "gone", "cut") for verdict in verdicts):
+    if silent or wrong:
         click.get_current_context().exit(1)
+
+
+def again(model: StoredModel) -> str:
+    """What brings the model anew, from where its note says that it came."""
+    from rbee_ssh.ssh.quote import quote
+
+    node, source = f"--node {model.node}", model.note.source
+    way = "pull" if source.startswith(("hf:", "https://", "http://")) else "push"
+    remove = f"rbee models rm {model.id} {node}"
+    return f"{remove} && rbee models {way} {quote(source)} {node}" if source else remove

@@ -148,7 +148,7 @@ async def remove(
         force: also where a worker has it.
 
     Raises:
-        ModelInUse: a worker has it on the only node; nothing was removed.
+        ModelInUse: each copy is in use; nothing was removed.
         UsageInvalid: it is on several nodes, and not all are meant.
         ModelNotFound, ModelAmbiguous, ModelRefInvalid: see models/find.py.
     """
@@ -161,14 +161,25 @@ async def remove(
         )
     done = await _remove(fleet, found, force=force)
     if done.mapped and not done.removed:
-        model, users = done.mapped[0]
-        workers = [user for user in users if not user.startswith("process:")]
-        raise ModelInUse(
-            f"{model.name} on {model.node} is in use by {', '.join(users)}",
-            hint=f"rbee workers stop {' '.join(workers)}   # or rm --force" if workers else "rm --force",
-            details={"node": model.node, "users": list(users), "path": model.path},
-        )
+        raise in_use(done.mapped)
     return _with_unreachable(done, unreachable)
+
+
+def in_use(mapped: Sequence[tuple[StoredModel, tuple[str, ...]]]) -> ModelInUse:
+    """The error about copies that were left alone, each with those who have it."""
+    first = mapped[0][0]
+    every = dict.fromkeys(user for _, users in mapped for user in users)
+    workers = [user for user in every if not user.startswith("process:")]
+    where = ", ".join(f"on {model.node} by {' '.join(users)}" for model, users in mapped)
+    nodes = " ".join(f"--node {model.node}" for model, _ in mapped)
+    return ModelInUse(
+        f"{first.name} is in use: {where}",
+        hint=(f"rbee workers stop {' '.join(workers)}   # or " if workers else "")
+        + f"rbee models rm {first.id} {nodes} --force",
+        details={
+            "copies": [{"node": one.node, "path": one.path, "users": list(users)} for one, users in mapped]
+        },
+    )
 
 
 async def prune(fleet: Fleet, nodes: Sequence[str], *, older_than: float, dry_run: bool) -> Removal:

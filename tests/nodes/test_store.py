@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import shlex
 import signal
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +49,19 @@ def moved(node: LabNode, *, sent: bool = False) -> int:
     return int(node.exec_local(f"awk '/eth0:/ {{ print ${field} }}' /proc/net/dev").stdout)
 
 
+@contextlib.contextmanager
+def mapping(node: LabNode, path: str) -> Iterator[None]:
+    """A program of the node's user that has mapped a file."""
+    code = (
+        "import mmap, sys; f = open(sys.argv[1]); m = mmap.mmap(f.fileno(), 0, access=1); print(1); input()"
+    )
+    words = node.local_argv(f"exec python3 -uc {shlex.quote(code)} {shlex.quote(path)}")
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdout is not None and program.stdout.readline() == "1\n"
+        yield
+        program.communicate("\n")
+
+
 def test_a_push_to_several_nodes(make_node: Callable[..., LabNode], control: Control) -> None:
     nodes = [make_node(), make_node(shell="busybox"), make_node()]
     control.inventory(*nodes, every={"tags": ["all"]})
@@ -71,6 +87,24 @@ def test_a_push_to_several_nodes(make_node: Callable[..., LabNode], control: Con
         nodes[1].name: "same",
         nodes[2].name: "same",
     }
+    # The hint puts it right, pasted as it stands.
+    told = control.rbee("models", "verify", "--node", nodes[0].name)
+    assert told.returncode == 1
+    hint = told.stderr.partition("hint: ")[2].strip()
+    for line in hint.split(" && "):
+        assert control.rbee(*shlex.split(line)[1:]).returncode == 0, hint
+    assert rbee(control, "verify", model.name)["models"][0]["state"] == "same"
+    # One copy is in use: the others go, and that is not all that was asked for.
+    with mapping(nodes[1], next(one["path"] for one in done["models"] if one["node"] == nodes[1].name)):
+        answer = control.rbee("--json", "models", "rm", model.name, "--all")
+        gone = json.loads(answer.stdout)
+        assert answer.returncode == 1
+        assert f"hint: rbee models rm {found[0]['id']} --node {nodes[1].name} --force" in answer.stderr
+        assert {one["node"] for one in gone["removed"]} == {nodes[0].name, nodes[2].name}
+        assert [one["node"] for one in gone["in_use"]] == [nodes[1].name]
+        error = rbee(control, "rm", model.name, status=1)["error"]
+        assert (error["code"], nodes[1].name in error["message"]) == ("MODEL_IN_USE", True)
+    assert [one["node"] for one in rbee(control, "rm", model.name)["removed"]] == [nodes[1].name]
 
 
 def test_a_push_that_is_cut_goes_on_where_it_stopped(node: LabNode, control: Control) -> None:
@@ -165,7 +199,7 @@ def test_what_a_worker_has_is_not_removed_and_what_was_used_stays(
         told = json.loads(note.read_text())
         note.write_text(json.dumps(told | {"last_used": 1000}))
     error = rbee(control, "rm", engines.model.name, status=1)["error"]
-    assert (error["code"], error["details"]["users"]) == ("MODEL_IN_USE", [worker["id"]])
+    assert (error["code"], error["details"]["copies"][0]["users"]) == ("MODEL_IN_USE", [worker["id"]])
     assert error["hint"].startswith(f"rbee workers stop {worker['id']}")
     told = rbee(control, "prune", "--older-than", "30d")
     assert [one["name"] for one in told["removed"]] == [other.name]

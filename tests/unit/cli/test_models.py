@@ -8,6 +8,7 @@ import pytest
 
 from rbee_ssh.cli import shapes_models
 from rbee_ssh.cli.models_list import ago, count, row
+from rbee_ssh.cli.models_verify import again
 from rbee_ssh.errors import NodeUnreachable
 from rbee_ssh.models.store import Note
 from rbee_ssh.models.stored import Shelf, StoredFile, StoredModel
@@ -19,7 +20,7 @@ PLACE = "local/0123456789ab/tiny-Q4_0.gguf"
 
 
 def a_model(**note: object) -> StoredModel:
-    told = Note(source="/m/tiny-Q4_0.gguf", sha256=SHA, **note)  # type: ignore[arg-type]
+    told = Note(**{"source": "/m/tiny-Q4_0.gguf", "sha256": SHA, **note})  # type: ignore[arg-type]
     return StoredModel("gpu1", "/home/u/models", (StoredFile(PLACE, 3 << 20, 100, told),))
 
 
@@ -41,6 +42,19 @@ def test_parameters_are_told_as_names_tell_them(parameters: int, told: str) -> N
 
 def test_a_clock_that_is_ahead_is_no_negative_time() -> None:
     assert ago(2000, 1000.0) == "0s"
+
+
+@pytest.mark.parametrize(
+    ("source", "way"),
+    [
+        ("/m/a b.gguf", " && rbee models push '/m/a b.gguf' --node gpu1"),
+        ("hf:org/repo/tiny.gguf", " && rbee models pull hf:org/repo/tiny.gguf --node gpu1"),
+        ("https://h/$x.gguf", " && rbee models pull 'https://h/$x.gguf' --node gpu1"),
+        ("", ""),
+    ],
+)
+def test_what_is_wrong_comes_again_from_where_it_came(source: str, way: str) -> None:
+    assert again(a_model(source=source)) == "rbee models rm 0123456789ab --node gpu1" + way
 
 
 def test_the_shapes_are_json_and_name_the_nodes_that_are_down() -> None:

@@ -21,13 +21,14 @@ from rbee_ssh.workers.prepare import Prepared
 from rbee_ssh.workers.showing import OnNode, Shown, contexts_of
 
 MIB = 2**20
+CUDA = Choice(EngineFound("llama-server", "/x", "1"), "cuda")
 
 
 @dataclass
 class Asked:
     """As much of a Prepared as a table shows."""
 
-    choice: Choice = Choice(EngineFound("llama-server", "/x", "1"), "cuda")
+    choice: Choice = CUDA
     model: Any = None
     known: Any = None
     remote: Any = None
