@@ -142,6 +142,18 @@ def label_of(prepared: Prepared, settings: Tuning) -> str:
     return headers.label(choice.engine.name, choice.backend, settings.context, settings.slots)
 
 
+def beyond(prepared: Prepared) -> str | None:
+    """A context that the model was not made for; not told to who stretches it by RoPE or YaRN."""
+    trained = prepared.known.header.number("context_length") if prepared.known else None
+    asked = settings_of(prepared).context
+    if not trained or asked <= trained or any("rope" in a or "yarn" in a for a in prepared.wish.args):
+        return None
+    return (
+        f"a context of {asked} tokens is more than the {trained} that {prepared.wish.shown} was made for: "
+        f"--context {trained}"
+    )
+
+
 async def _with_header(fleet: Fleet, prepared: Prepared) -> Prepared:
     """With the model's header: as it is known, read on the node, or from the file that is to be sent."""
     known, model, source = prepared.known, prepared.model, prepared.source

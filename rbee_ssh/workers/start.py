@@ -171,6 +171,8 @@ async def _find_or_start(
     }
     if prepared.same is None:
         fleet.story.say(f"starting {engine.name} with {Path(model.path).name} on {connection.name}")
+        if warning := room.beyond(prepared):
+            fleet.story.warn(warning)
     fleet.started[worker_id] = connection.name  # before it is: the answer may never reach us
     seen = await _run_start(
         connection,

@@ -151,6 +151,12 @@ def test_what_a_worker_took_is_remembered_for_the_next_estimate(
     (known,) = (value for key, value in registry["facts"].items() if key.startswith("model:"))
     seen = known["measured"]["xllamacpp cpu 512x1"]["ram"]
     assert known["size"] < seen < known["size"] + 200 * MIB
+    assert "warning" not in answer.stderr
+    # More tokens than the model was made for: told, in one line, and done.
+    longer = start(control, engines, "--context", "9216")
+    worker_of(longer)
+    (warning,) = [line for line in longer.stderr.splitlines() if line.startswith("warning")]
+    assert "9216" in warning and "8192" in warning
 
 
 def test_a_model_that_does_not_fit_on_the_gpu(
