@@ -56,6 +56,17 @@ rbee_facts() (
         out=${scratch:-/nonexistent}/out
     }
 
+    # Seconds for all programs together: a driver that hangs can hang each of them for as long as it may take, and
+    # who asks does not wait for ever (LIMIT in probe.py).
+    enough=20
+    # What is left of them, in $left. /proc tells the time without a program.
+    remaining() {
+        { read -r now rest </proc/uptime; } 2>/dev/null || now=$(date +%s)
+        now=${now%%.*}
+        : "${begun:=$now}"
+        left=$((begun + enough - now))
+    }
+
     # limited SECONDS COMMAND…: output in $out, exit status in $code, 124 when the time was over. What hangs in
     # a driver cannot be killed, so the wait for it is ended by a signal to ourselves.
     limited() {
@@ -63,6 +74,9 @@ rbee_facts() (
         shift
         make_scratch
         [ -n "$scratch" ] || { code=125; return; }
+        remaining
+        [ "$left" -gt "$seconds" ] || seconds=$left
+        [ "$seconds" -gt 0 ] || { code=124; printf 'no time was left for it\n' >"$out"; return; }
         [ -n "$me" ] || { read -r me rest </proc/self/stat; } 2>/dev/null || me=$(exec sh -c 'echo "$PPID"')
         late=
         trap 'late=1' USR1
@@ -299,6 +313,8 @@ rbee_facts() (
         done
     }
 
+    begun=
+    remaining
     libraries=
     known=
     for extra do

@@ -11,6 +11,8 @@ from rbee_ssh.node.scripts import LIB, LOOK, compose
 from rbee_ssh.ssh import script
 from rbee_ssh.ssh.connection import Connection
 
+# Seconds: what facts.sh gives its programs (`enough`), and some more for a slow node and the way there.
+LIMIT = 30.0
 _SPLIT = "section\tfacts"
 BODY = compose(
     LIB,
@@ -64,7 +66,7 @@ async def probe(
         # The embedded node is this machine: our own interpreter may well have an engine.
         pythons=[sys.executable] if connection.embedded else [],
     )
-    result = await script.run(connection, BODY, args, timeout=30.0)
+    result = await script.run(connection, BODY, args, timeout=LIMIT)
     lines = result.stdout.split("\n")
     at = lines.index(_SPLIT) if _SPLIT in lines else len(lines)
     return Probe(parse_facts("\n".join(lines[at + 1 :])), tuple(lines[:at]))

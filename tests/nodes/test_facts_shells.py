@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from nodekit.engines import Engines
 from nodekit.running import wait_until
 from rbee_ssh.inventory import Node
 from rbee_ssh.node.facts import SCRIPTS, Facts, arguments, parse_facts
+from rbee_ssh.node.probe import LIMIT
 from rbee_ssh.node.scripts import compose
 from rbee_ssh.ssh.quote import wrap
 
@@ -29,6 +31,7 @@ SHELLS = {
     "applets": ["busybox", "sh"],
 }
 SYSTEM = "/usr/local/bin:/usr/bin:/bin"
+(ENOUGH,) = (int(number) for number in re.findall(r"^ *enough=([0-9]+)$", compose(*SCRIPTS), re.MULTILINE))
 
 Probe = Callable[..., Facts]
 
@@ -59,6 +62,7 @@ def run(home: Path, tmp_path: Path) -> Callable[..., str]:
         before: str = "",
         path: str = SYSTEM,
         tmp: Path | None = None,
+        enough: int = ENOUGH,
         **asked: object,
     ) -> str:
         if shell == "applets":
@@ -68,7 +72,8 @@ def run(home: Path, tmp_path: Path) -> Callable[..., str]:
                 subprocess.run(["busybox", "--install", "-s", str(applets)], check=True)
                 (applets / "python3").symlink_to("/usr/bin/python3")
             path = path.replace(SYSTEM, str(applets))
-        script = wrap(before + compose(*SCRIPTS), arguments(node, **asked), "marker")  # type: ignore[arg-type]
+        body = before + compose(*SCRIPTS).replace(f"enough={ENOUGH}\n", f"enough={enough}\n")
+        script = wrap(body, arguments(node, **asked), "marker")  # type: ignore[arg-type]
         command = [str(shutil.which(SHELLS[shell][0])), *SHELLS[shell][1:]]
         done = subprocess.run(
             command,
@@ -322,6 +327,24 @@ def test_what_hangs_is_given_up_with_all_its_children(shell: str, probe: Probe, 
     assert 4.5 < time.monotonic() - begin < 20
     assert facts.problems == ("nvidia-smi fails, so no GPU is seen: it did not answer in time",)
     assert seconds not in _commands()
+
+
+def test_what_hangs_takes_no_more_time_together_than_there_is(shell: str, probe: Probe, home: Path) -> None:
+    assert ENOUGH + 5 <= LIMIT, "whoever asks waits longer than that"
+    hangs = f"#!/bin/sh\n: >{str(home.parent)!r}/started-${{0##*/}}\nexec sleep 1234\n"
+    for name in ("nvidia-smi", "rocm-smi", "llama-server", "python"):
+        program(home / "tools" / name, hangs)
+    path = f"{home / 'tools'}:{SYSTEM}"
+    node = replace(NODE, engine_path="~/tools/llama-server", python="~/tools/python")
+    facts = probe(shell, node, path=path, engine="all", enough=1)
+    # Sessions come first, and may have used it up.
+    assert {file.name for file in home.parent.glob("started-*")} <= {"started-nvidia-smi"}
+    (engine,) = facts.engines
+    assert engine.problem == "it did not answer in time: no time was left for it"
+    python, nvidia, rocm = (text for text in facts.problems if not text.startswith("systemd"))
+    assert nvidia.startswith("nvidia-smi fails, so no GPU is seen: ")
+    assert rocm == "rocm-smi fails, so no GPU is seen: no time was left for it"
+    assert python.startswith(f"{home}/tools/python does not run: it did not answer in time")
 
 
 def _commands() -> str:
