@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rbee_ssh.errors import RbeeError
+from rbee_ssh.errors import DiskFull, RbeeError
 from rbee_ssh.node import scripts
 from rbee_ssh.ssh import script
 from rbee_ssh.workers.fleet import Fleet
+from rbee_ssh.workers.together import together
 
 COMMAND = Path(scripts.__file__).with_name("command.sh")
 LONGEST = 64 * 1024  # bytes: a line that is longer comes in pieces
@@ -47,12 +47,17 @@ async def run_on(
         words: a program and its arguments, or one line for the login shell.
         on_line: told the node, "stdout" or "stderr", and a line without its line feed.
         on_end: told each node's end as it comes.
+
+    Raises:
+        Exception: what these two raise; then the commands are ended, too.
     """
 
     async def one(name: str) -> Ended:
         began = time.monotonic()
         try:
             status = await _run(fleet, name, words, on_line)
+        except DiskFull:
+            raise  # stdout's: no node is at fault
         except RbeeError as error:
             end = Ended(name, time.monotonic() - began, error=error)
         else:
@@ -60,7 +65,7 @@ async def run_on(
         on_end(end)
         return end
 
-    return list(await asyncio.gather(*(one(name) for name in names)))
+    return await together(one(name) for name in names)
 
 
 async def _run(fleet: Fleet, name: str, words: Sequence[str], on_line: OnLine) -> int:
@@ -68,14 +73,13 @@ async def _run(fleet: Fleet, name: str, words: Sequence[str], on_line: OnLine) -
     mark = secrets.token_hex(8)
     body = scripts.compose(COMMAND)
     async with script.running(connection, body, [mark, *words], payload=True) as running:
-        ends = await asyncio.gather(
-            _lines(running.read, lambda line: on_line(name, "stdout", line)),
-            _lines(_behind(running.read_errors, mark.encode()), lambda line: on_line(name, "stderr", line)),
-            return_exceptions=True,
+        errors = _behind(running.read_errors, mark.encode())
+        await together(
+            [
+                _lines(running.read, lambda line: on_line(name, "stdout", line)),
+                _lines(errors, lambda line: on_line(name, "stderr", line)),
+            ]
         )
-        for end in ends:
-            if end is not None:
-                raise end
         status, _ = await running.finish()
         return status
 

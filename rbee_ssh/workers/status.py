@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -14,6 +13,7 @@ from rbee_ssh.workers import records
 from rbee_ssh.workers.fleet import Fleet
 from rbee_ssh.workers.look import remember
 from rbee_ssh.workers.records import Look
+from rbee_ssh.workers.together import together
 from rbee_ssh.workers.types import Worker
 
 
@@ -62,13 +62,7 @@ async def node_status(
         on_node(status)
         return status
 
-    asking = [asyncio.ensure_future(one(name)) for name in names]
-    try:
-        return list(await asyncio.gather(*asking))
-    finally:
-        for task in asking:
-            task.cancel()
-        await asyncio.gather(*asking, return_exceptions=True)
+    return await together(one(name) for name in names)
 
 
 async def ask(fleet: Fleet, connection: Connection, known: Facts | None = None) -> tuple[NodeStatus, Look]:

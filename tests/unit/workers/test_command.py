@@ -5,15 +5,21 @@ from __future__ import annotations
 import asyncio
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rbee_ssh.errors import NodeUnreachable
+from rbee_ssh.cli.console import OutputClosed
+from rbee_ssh.errors import DiskFull, NodeUnreachable
+from rbee_ssh.inventory import Inventory, Node
 from rbee_ssh.node.scripts import compose
+from rbee_ssh.registry import Registry
 from rbee_ssh.ssh.quote import wrap
-from rbee_ssh.workers.command import COMMAND, LONGEST, Ended, Lines, _behind, worst
+from rbee_ssh.story import Silent
+from rbee_ssh.workers.command import COMMAND, LONGEST, Ended, Lines, _behind, run_on, worst
+from rbee_ssh.workers.fleet import Fleet
 
 SHELLS = [["dash"], ["bash", "--posix"], ["busybox", "sh"], ["zsh", "--emulate", "sh"]]
 MARK = b"0123456789abcdef"
@@ -58,6 +64,27 @@ def test_the_status_of_all() -> None:
     assert worst([Ended("a", 1.0, 0), Ended("c", 1.0, 0)]) == 0
     assert worst([Ended("a", 1.0, 0), down]) == 1
     assert worst([Ended("a", 1.0, 7), down, Ended("c", 1.0, 143)]) == 143
+
+
+@pytest.mark.parametrize("error", [DiskFull("no space"), OutputClosed()], ids=["full", "closed"])
+def test_stdout_that_takes_nothing_ends_the_commands(tmp_path: Path, error: Exception) -> None:
+    """The reader of stderr, which waits for a line that never comes, does not hold up the end."""
+    ends: list[Ended] = []
+    names = ["localhost", "other"]
+
+    def on_line(name: str, stream: str, line: bytes) -> None:
+        if stream == "stdout" and name == "localhost":
+            raise error
+
+    async def work() -> None:
+        inventory = Inventory({name: Node(name, "localhost") for name in names})
+        async with Fleet(inventory, Registry(tmp_path / "r.json", story=Silent()), Silent()) as fleet:
+            async with asyncio.timeout(60):
+                await run_on(fleet, names, ["yes"], on_line, ends.append)
+
+    with pytest.raises(type(error)):
+        asyncio.run(work())
+    assert ends == [], "no node is at fault"
 
 
 def started(shell: list[str], *words: str, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
