@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from rbee_ssh.errors import NodeUnreachable, RbeeError, RegistryLocked
+from rbee_ssh.node.probe import LIMIT
 from rbee_ssh.registry import WorkerEntry
 from rbee_ssh.ssh.connection import Connection
 from rbee_ssh.workers import records
@@ -40,7 +41,8 @@ class Watch:
     def __init__(self, fleet: Fleet, nodes: Sequence[str]) -> None:
         self._fleet = fleet
         self._known = {name: NodeStatus(name, "asking") for name in nodes}
-        self._asked: dict[str, float] = {}  # when the question was sent that has no answer yet
+        # When the question was sent that has no answer yet, and how many seconds it may take.
+        self._asked: dict[str, tuple[float, float]] = {}
         self._told: dict[str, list[WorkerEntry]] = {}  # what the registry has from us
         self._news = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -62,10 +64,8 @@ class Watch:
     def seen(self) -> list[NodeStatus]:
         """What is known now, in the order in which the nodes were named."""
         now = time.monotonic()
-        patience = self._fleet.inventory.timeouts.connect
-        return [
-            silent(status, now - self._asked.get(name, now), patience) for name, status in self._known.items()
-        ]
+        asked = {name: self._asked.get(name, (now, 0.0)) for name in self._known}
+        return [silent(status, now - asked[name][0], asked[name][1]) for name, status in self._known.items()]
 
     async def news(self, seconds: float) -> None:
         """Wait for an answer that came after the last call, at most so long.
@@ -91,12 +91,16 @@ class Watch:
         last: Connection | None = None
         full = 0.0
         failures = 0
+        brief = self._fleet.inventory.timeouts.connect
         while True:
-            began = self._asked[name] = time.monotonic()
+            began = time.monotonic()
+            self._asked[name] = began, brief
             try:
                 connection = await self._fleet.connect(name, tries=1)
-                began = self._asked[name] = time.monotonic()
+                began = time.monotonic()
                 anew = connection is not last or began - full > ANEW
+                # Engines that are started may take their time: that is no silence.
+                self._asked[name] = began, max(brief, LIMIT) if anew else brief
                 status, seen = await ask(self._fleet, connection, None if anew else self._known[name].facts)
             except RbeeError as error:
                 failures += 1
@@ -129,7 +133,7 @@ def patience(error: RbeeError, failures: int) -> float:
 
 
 def silent(status: NodeStatus, waited: float, patience: float) -> NodeStatus:
-    """A node that was up, and has not answered for longer than one waits for a connection, is down."""
+    """A node that was up, and has not answered for longer than the question may take, is down."""
     if status.state != "up" or waited <= patience:
         return status
     reason = f"no answer for {waited:.0f} s"
