@@ -9,15 +9,17 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from rbee_ssh.errors import ConnectionLost, RbeeError, ResponseInvalid
+from rbee_ssh.errors import RbeeError, ResponseInvalid
 from rbee_ssh.node import scripts
 from rbee_ssh.node.checks import Check, Forwarding, Seen, checks, clock_ahead
 from rbee_ssh.node.probe import probe
 from rbee_ssh.ssh import script
 from rbee_ssh.ssh.connection import ChannelRefused, Connection
+from rbee_ssh.ssh.lean import asyncssh
 from rbee_ssh.workers import records
 from rbee_ssh.workers.fleet import Fleet
 from rbee_ssh.workers.prepare import ssh_words
+from rbee_ssh.workers.together import together
 
 LISTEN = Path(scripts.__file__).with_name("listen.sh")
 _LISTENS = 10.0  # seconds
@@ -37,7 +39,7 @@ async def check_nodes(
         on_node(name, found)
         return found
 
-    return dict(zip(names, await asyncio.gather(*(one(name) for name in names)), strict=True))
+    return dict(zip(names, await together(one(name) for name in names), strict=True))
 
 
 async def _look(fleet: Fleet, name: str) -> Seen:
@@ -117,5 +119,5 @@ async def _opens(
                 return await reader.readexactly(len(word)) == word, seconds
     except (ChannelRefused, asyncio.IncompleteReadError, TimeoutError):
         return False, time.monotonic() - began if seconds is None else seconds
-    except OSError as error:
-        raise ConnectionLost(str(error)) from error
+    except (asyncssh.Error, OSError) as error:
+        raise connection.lost(error) from error
