@@ -8,7 +8,7 @@ from rbee_ssh.cli import host_keys
 from rbee_ssh.cli.context import Cli, pass_cli
 from rbee_ssh.cli.options import command
 from rbee_ssh.cli.run import run_async
-from rbee_ssh.errors import UsageInvalid
+from rbee_ssh.errors import RbeeError, UsageInvalid
 
 
 @command(short_help="Trust a node's host key.")
@@ -38,16 +38,19 @@ def trust(cli: Cli, name: str, fingerprint: str | None, yes: bool) -> None:
 
     node = inventories.node(inventory, name)
 
-    from rbee_ssh.ssh import trust as keys
+    from rbee_ssh.ssh.trust import save
+    from rbee_ssh.workers.trial import fetch_keys
 
-    fetched = run_async(lambda: keys.fetch(inventory, node))
+    fetched = run_async(lambda: fetch_keys(inventory, [node.name]))[node.name]
+    if isinstance(fetched, RbeeError):
+        raise fetched
     console = cli.console
     host_keys.agree(
         console, fetched, () if fingerprint is None else (fingerprint,), f"rbee nodes trust {name}"
     )
     if fetched.known:
         console.say("its key is in known_hosts already")
-    keys.save(fetched)
+    save(fetched)
     if cli.as_json:
         console.json({"trusted": host_keys.details(fetched)})
     else:

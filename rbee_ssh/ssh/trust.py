@@ -12,7 +12,7 @@ from hmac import digest
 from pathlib import Path
 
 from rbee_ssh.errors import NodeUnreachable, UsageInvalid
-from rbee_ssh.inventory import Inventory, Node
+from rbee_ssh.inventory import Node
 from rbee_ssh.ssh import config, destination, known_hosts
 from rbee_ssh.ssh.destination import Destination
 from rbee_ssh.ssh.lean import asyncssh
@@ -37,8 +37,11 @@ class Fetched:
     hashed: bool = False  # ssh would hash the name, whatever the file has
 
 
-async def fetch(inventory: Inventory, node: Node) -> Fetched:
+async def fetch(wire: Wire, node: Node) -> Fetched:
     """Ask the node for its host key, through its jump hosts. Nothing else is sent.
+
+    Args:
+        wire: opens the hops, and says when it is this node's turn.
 
     Raises:
         NodeUnreachable, JumpFailed: no key came.
@@ -54,7 +57,7 @@ async def fetch(inventory: Inventory, node: Node) -> Fetched:
             hint=f"ssh -G {quote(target.alias)} | grep -i knownhosts",
         )
     entries = known_hosts.read(target.known_hosts_files)
-    key = await _ask(inventory, target, known_hosts.load(entries))
+    key = await _ask(wire, target, known_hosts.load(entries))
     fingerprint = key.get_fingerprint()
     stands = known_hosts.keys_of(entries, target.key_entry)
     if any(one.fingerprint == fingerprint and one.revoked for one in stands):
@@ -78,12 +81,11 @@ async def fetch(inventory: Inventory, node: Node) -> Fetched:
     )
 
 
-async def _ask(inventory: Inventory, target: Destination, known: asyncssh.SSHKnownHosts) -> asyncssh.SSHKey:
+async def _ask(wire: Wire, target: Destination, known: asyncssh.SSHKnownHosts) -> asyncssh.SSHKey:
     """The key the server presents, of the type that known_hosts has for it where it has both."""
-    wire = Wire(inventory.nodes, inventory.timeouts)
     try:
         tunnel = await wire.tunnel_to(target)
-        async with asyncio.timeout(inventory.timeouts.connect):
+        async with wire.gate(target).entered(), asyncio.timeout(wire.timeouts.connect):
             key = await asyncssh.get_server_host_key(
                 target.alias,
                 target.port,
@@ -101,8 +103,6 @@ async def _ask(inventory: Inventory, target: Destination, known: asyncssh.SSHKno
             hint=f"ssh -v {quote(target.host)}",
             details={"node": target.label, "host": target.host, "port": target.port},
         ) from error
-    finally:
-        await wire.close()
     if key is None:
         raise NodeUnreachable(f"node {target.label!r} presented no host key")
     return key

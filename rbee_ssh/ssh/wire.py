@@ -40,7 +40,7 @@ class Wire:
 
     def __init__(self, nodes: Mapping[str, Node], timeouts: Timeouts) -> None:
         self._nodes = nodes
-        self._timeouts = timeouts
+        self.timeouts = timeouts
         self._hops: dict[tuple[str, ...], asyncio.Task[asyncssh.SSHClientConnection]] = {}
         self._all = Gate(LOGINS)
         self._through: dict[tuple[str, ...], Gate] = {}
@@ -64,13 +64,13 @@ class Wire:
             return Connection(
                 node.name,
                 ssh,
-                self._timeouts,
+                self.timeouts,
                 connect_seconds=time.monotonic() - started,
                 server=server,
             )
         target = destination.of_node(node)
-        ssh, seconds = await self._reach(target, tries or self._timeouts.connect_tries)
-        return Connection(node.name, ssh, self._timeouts, connect_seconds=seconds)
+        ssh, seconds = await self._reach(target, tries or self.timeouts.connect_tries)
+        return Connection(node.name, ssh, self.timeouts, connect_seconds=seconds)
 
     async def tunnel_to(self, target: Destination) -> asyncssh.SSHClientConnection | None:
         """The connection through which `target` is reached; None when there is no hop.
@@ -80,7 +80,13 @@ class Wire:
         """
         if not target.hops:
             return None
-        return await self._tunnel(target.hops, self._timeouts.connect_tries, target.label)
+        return await self._tunnel(target.hops, self.timeouts.connect_tries, target.label)
+
+    def gate(self, target: Destination) -> Gate:
+        """Where the login waits for its turn. Through a jump host, all have one server to pass."""
+        if not target.hops and not target.proxy_command:
+            return self._all
+        return self._through.setdefault(target.hops, Gate(LOGINS_PER_HOP))
 
     async def close(self) -> None:
         """Close the hops. The connections through them are closed first, by their owners."""
@@ -100,9 +106,9 @@ class Wire:
             # For each try: what was wrong may be the hop's connection.
             tunnel = await self._tunnel(target.hops, tries, target.label) if target.hops else None
             try:
-                async with self._gate(target).entered():
+                async with self.gate(target).entered():
                     began = time.monotonic()
-                    ssh = await login(target, tunnel, self._timeouts)
+                    ssh = await login(target, tunnel, self.timeouts)
                     return ssh, time.monotonic() - began
             except (OSError, asyncssh.Error) as error:
                 attempts.append(reason(error))
@@ -125,12 +131,6 @@ class Wire:
                 "attempts": attempts,
             },
         )
-
-    def _gate(self, target: Destination) -> Gate:
-        """Where the login waits for its turn. Through a jump host, all have one server to pass."""
-        if not target.hops and not target.proxy_command:
-            return self._all
-        return self._through.setdefault(target.hops, Gate(LOGINS_PER_HOP))
 
     def _by_hand(self, target: Destination) -> str:
         """The ssh command that goes the same way."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ from rbee_ssh.node.probe import probe
 from rbee_ssh.ssh import trust
 from rbee_ssh.ssh.trust import Fetched
 from rbee_ssh.ssh.wire import Wire
+from rbee_ssh.workers.together import together
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ async def try_nodes(
         return trial
 
     try:
-        return {trial.name: trial for trial in await asyncio.gather(*(one(name) for name in names))}
+        return {trial.name: trial for trial in await together(one(name) for name in names)}
     finally:
         await wire.close()
 
@@ -75,11 +75,15 @@ async def _try(wire: Wire, inventory: Inventory, name: str, tries: int | None) -
 
 async def fetch_keys(inventory: Inventory, names: Sequence[str]) -> dict[str, Fetched | RbeeError]:
     """The host keys of these nodes, or why one did not come. Nothing is written."""
+    wire = Wire(inventory.nodes, inventory.timeouts)
 
     async def one(name: str) -> Fetched | RbeeError:
         try:
-            return await trust.fetch(inventory, inventory.nodes[name])
+            return await trust.fetch(wire, inventory.nodes[name])
         except RbeeError as error:
             return error
 
-    return dict(zip(names, await asyncio.gather(*(one(name) for name in names)), strict=True))
+    try:
+        return dict(zip(names, await together(one(name) for name in names), strict=True))
+    finally:
+        await wire.close()

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from nodes.keys import fingerprint
+
 from nodekit import Control, LabNode
 
 
@@ -85,6 +87,24 @@ def memory(pid: int) -> int:
     """Resident KiB of a process."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:"))
+
+
+def test_host_keys_are_fetched_over_one_login_at_the_jump_host(
+    make_node: Callable[..., LabNode], control: Control
+) -> None:
+    hop = make_node()
+    node = make_node(reachable_from=hop, sshd_options={"MaxStartups": 100})
+    names = [f"behind{number:02}" for number in range(20)]
+    control.inventory(hop)
+    control.ssh_config.write_text(
+        f"Host gate\n  HostName {hop.address}\n  User {hop.user}\n  Port {hop.port}\n"
+        f"Host behind*\n  HostName {node.address}\n  User {node.user}\n  Port {node.port}\n  ProxyJump gate\n"
+    )
+    given = ["--fingerprint", fingerprint(node)]
+    answer = control.rbee("--json", "nodes", "import", *names, *given)
+    seen = json.loads(answer.stdout)
+    assert [added["name"] for added in seen["added"]] == names, answer.stdout + answer.stderr
+    assert (logins(hop), logins(node)) == (3, 20), "to try them, for their keys, to try again"
 
 
 def test_a_jump_host_is_logged_in_to_once_and_never_flooded(
