@@ -102,14 +102,17 @@ async def _through(tunnel: asyncssh.SSHClientConnection, target: Destination) ->
     ours, theirs = socket.socketpair()
     try:
         near_reader, near_writer = await asyncio.open_connection(sock=ours)
-        pumps = asyncio.gather(_pump(near_reader, writer), _pump(reader, near_writer))
+        pumps = [
+            asyncio.create_task(_pump(near_reader, writer)),
+            asyncio.create_task(_pump(reader, near_writer)),
+        ]
         try:
             yield theirs
         finally:
-            pumps.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await pumps
             near_writer.close()
+            for pump in pumps:
+                pump.cancel()
+            await asyncio.gather(*pumps, return_exceptions=True)
     finally:
         writer.channel.abort()
         theirs.close()

@@ -91,13 +91,11 @@ class Wire:
     async def close(self) -> None:
         """Close the hops. The connections through them are closed first, by their owners."""
         for task in self._hops.values():
-            if task.done() and not task.cancelled() and task.exception() is None:
-                task.result().close()
-            else:
-                task.cancel()
-        for task in self._hops.values():
-            with contextlib.suppress(Exception, asyncio.CancelledError):
-                await (await task).wait_closed()
+            task.cancel()
+        for hop in await asyncio.gather(*self._hops.values(), return_exceptions=True):
+            if isinstance(hop, asyncssh.SSHClientConnection):
+                hop.close()
+                await hop.wait_closed()
 
     async def _reach(self, target: Destination, tries: int) -> tuple[asyncssh.SSHClientConnection, float]:
         """Through the hops of `target`, and in; and the seconds that the login took."""

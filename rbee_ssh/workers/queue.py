@@ -77,8 +77,10 @@ async def told(serving: Serving, story: Story) -> AsyncIterator[None]:
         yield
     finally:
         teller.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await teller
+        # Not `await teller`: who is cancelled here would take it for the teller's end, and go on.
+        await asyncio.wait([teller])
+        if not teller.cancelled():
+            teller.result()
 
 
 async def _tell(serving: Serving, story: Story) -> None:

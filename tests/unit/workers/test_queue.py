@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
+from unit.ssh.stubborn import Stubborn, goes_on
 
+from rbee_ssh.story import Silent
 from rbee_ssh.workers import queue
 from rbee_ssh.workers.records import Record
 
@@ -42,3 +45,17 @@ def test_who_does_not_wait_is_told_where_else() -> None:
     assert error.hint == "rbee infer --node gpu2 …"
     assert error.details["others"] == ["gpu2", "lab"]
     assert "--no-wait" in str(queue.busy(worker("busy", "1"), "gpu1", ()).hint)
+
+
+def test_who_is_cancelled_while_the_teller_ends_does_not_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body() -> None:
+        stubborn = Stubborn()
+        monkeypatch.setattr(queue, "_tell", stubborn)
+
+        async def ask() -> None:
+            async with queue.told(None, Silent()):  # type: ignore[arg-type]  # for the teller only
+                await stubborn.begun.wait()
+
+        assert not await goes_on(stubborn, ask())
+
+    asyncio.run(body())
