@@ -38,6 +38,9 @@ from rbee_ssh.provision.sink import Sink
 from rbee_ssh.provision.way import Way
 from rbee_ssh.ssh.quote import quote, wrap
 
+# How long a connection that broke may take to end.
+BROKEN_SECONDS = 1.0
+
 # Whoever configures no logging gets paramiko's warnings on stderr, tracebacks among them.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 logging.getLogger("paramiko").propagate = False
@@ -165,10 +168,15 @@ def put(link: Link, local: Path, remote: str) -> None:
     """
     try:
         link.context.sftp().put(str(local), remote)
-    except (paramiko.SSHException, EOFError) as error:
-        if link.context.is_connected:
-            raise OSError(f"the server has no SFTP ({error})") from error
-        raise _lost(link) from error
+    except (paramiko.SSHException, EOFError, OSError) as error:
+        transport = link.context.transport
+        # paramiko closes the channels, and who uses one gets an OSError, a moment before it says so itself.
+        transport.join(BROKEN_SECONDS)
+        if not transport.is_active():
+            raise _lost(link) from error
+        if isinstance(error, OSError):
+            raise
+        raise OSError(f"the server has no SFTP ({error})") from error
 
 
 # A user's recipe inherits this: no question is asked, nothing reaches stdout, bytes are UTF-8 or replaced.
