@@ -148,7 +148,6 @@ async def serve() -> tuple[asyncssh.SSHClientConnection, EmbeddedServer]:
             authorized_client_keys=asyncssh.import_authorized_keys(client_key.export_public_key().decode()),
             process_factory=_run,
             encoding=None,
-            sftp_factory=True,
             gss_host=None,
             allow_pty=False,
             agent_forwarding=False,

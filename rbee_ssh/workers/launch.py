@@ -7,9 +7,6 @@ from collections.abc import Iterable
 from rbee_ssh.engines.base import Launch
 from rbee_ssh.ssh.quote import quote, words
 
-# sun_path less its NUL is 103 bytes on macOS; the `.away` of a retiring socket is a rename, not a bind.
-LONGEST_SOCKET = 100
-
 
 def run_sh(launch: Launch, node_env: Iterable[tuple[str, str]], directory: str) -> str:
     """The script that becomes the engine.
