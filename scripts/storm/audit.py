@@ -56,22 +56,22 @@ class Audit:
         """`workers list`, from one control machine after the other: is its registry true then?"""
         while not self._over.wait(SECONDS):
             control = self._controls[self.lists % len(self._controls)]
-            wrong = self.after_a_list(control)
-            if wrong:
-                # Another command of this control machine may have written last what it had seen first.
+            # Another command of this control machine may have written last what it had seen first.
+            if wrong := self.after_a_list(control):
                 wrong &= self.after_a_list(control)
             self._tell(control.home.name, wrong)
             self.lists += 1
 
     def after_a_list(self, control: Control) -> set[str]:
-        """What is not as the nodes are after a `workers list`, of the nodes that it reached."""
+        """A `workers list`, judged by the nodes that it reached; what its registry has that is not true."""
         before = {fault.node.name: fault.look() for fault in self._faults}
         ran = commands.run(control, LIST)
         remembered = self._remembered(control)
         if fault := commands.wrong(ran):
-            return {f"{fault}: {ran}"}
+            self._violations.append(f"{fault}: {ran}")
+            return set()
         listed = ran.said[0].get("workers", [])
-        wrong: set[str] = set()
+        untrue: set[str] = set()
         for one in self._faults:
             name = one.node.name
             if name in ran.err:  # it was not reached
@@ -79,13 +79,13 @@ class Audit:
             after = one.look()
             shown = [worker["id"] for worker in listed if worker["node"] == name]
             known = remembered.get(name, set())
-            wrong |= invariants.untrue(before[name], after, known, f"the registry for {name}")
-            wrong |= invariants.untrue(before[name], after, shown, f"the list for {name}")
+            untrue |= invariants.untrue(before[name], after, known, f"the registry for {name}")
+            self._tell(
+                control.home.name, invariants.untrue(before[name], after, shown, f"the list of {name}")
+            )
             alive = invariants.orphans(before[name]) & self._staying_orphans(one)
-            wrong |= {
-                f"the engine of worker {orphan} on {name} runs without a supervisor" for orphan in alive
-            }
-        return wrong
+            self._tell(name, [f"the engine of worker {it} runs on without a supervisor" for it in alive])
+        return untrue
 
     def _staying_orphans(self, fault: Faults) -> set[str]:
         """What was killed may take a moment to die."""

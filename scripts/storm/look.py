@@ -55,12 +55,11 @@ def look(node: LabNode) -> Look:
     """Ask nobody; a process or a file that goes meanwhile is left out."""
     state = node.outside(".local/state/rbee")
     workers = tuple(_worker(node, one) for one in sorted(state.glob("*/workers/*")))
-    lock = next((os.readlink(path) for path in state.glob("*/lock") if path.is_symlink()), None)
     files = [path for path in _files(state) if path.parts[len(state.parts) + 1] != "workers"]
     return Look(
         workers,
         tuple(_processes(node)),
-        lock,
+        _holder(files),
         tuple(
             [f"~/.local/state/rbee/{path.relative_to(state)}" for path in files]
             + [f"/tmp/{path.relative_to(node.outside('/tmp'))}" for path in _files(node.outside("/tmp"))]
@@ -73,6 +72,14 @@ def look(node: LabNode) -> Look:
 def _files(top: Path) -> list[Path]:
     """Everything below it that is no directory: links and sockets too."""
     return sorted(Path(place, name) for place, _, names in os.walk(top) for name in names)
+
+
+def _holder(files: list[Path]) -> str | None:
+    for path in files:
+        if path.name == "lock":
+            with suppress(OSError):  # released meanwhile
+                return os.readlink(path)
+    return None
 
 
 def _models(node: LabNode) -> Iterator[tuple[str, str]]:
