@@ -71,9 +71,7 @@ class Storm:
                 thread.join()
             self._judge()
             self._end()
-        if struck := _oom_kills() - killed:
-            self.violations.append(f"the machine itself: the kernel ran out of memory and killed {struck}")
-        return self._report()
+        return self._report(_oom_kills() - killed)
 
     def _guarded(self, work: Callable[[], None]) -> None:
         try:
@@ -159,7 +157,7 @@ class Storm:
             self.violations.append(f"after the storm: {done}")
         return done.said[-1] if done.said else {}
 
-    def _report(self) -> int:
+    def _report(self, killed: int) -> int:
         kinds = Counter(ran.kind for ran in self.ran)
         signals = Counter(ran.signal for ran in self.ran if ran.signal)
         ends = Counter(f"{ran.kind}: {ran.code}" for ran in self.ran)
@@ -171,6 +169,8 @@ class Storm:
             print(f"remark: without a cause: {ran}")
         for violation in self.violations:
             print(f"violation: {violation}")
+        if killed and self.violations:
+            print(f"note: the kernel killed {killed} processes of this machine meanwhile, for want of memory")
         looks = f"{self.audit.looks} looks, {self.audit.lists} lists"
         print(f"seed {self.seed}: {looks}, {len(self.violations)} violations")
         return 1 if self.violations else 0
