@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 import click
@@ -35,7 +36,7 @@ def copy(cli: Cli, reference: str, origin: str | None, nodes: tuple[str, ...], t
     """
     if not nodes and not tags:
         raise UsageInvalid(
-            "copy it to which node?", hint=f"rbee models copy {reference} --to NAME   # or --tag"
+            "copy it to which node?", hint=f"rbee models copy {shlex.quote(reference)} --to NAME   # or --tag"
         )
     names = cli.nodes(nodes, tags)
     if origin is not None:

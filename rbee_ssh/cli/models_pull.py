@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 import click
@@ -48,10 +49,13 @@ def pull(
     if not nodes and not tags and len(names) > 1:
         raise UsageInvalid(
             "to which node? The inventory has several",
-            hint=f"rbee models pull {reference} --node {names[0]}   # or --tag",
+            hint=f"rbee models pull {shlex.quote(reference)} --node {names[0]}   # or --tag",
         )
     if detach and via == "here":
-        raise UsageInvalid("--detach is for a node that fetches by itself; with --via here this machine does")
+        raise UsageInvalid(
+            "--detach is for a node that fetches by itself; with --via here this machine does",
+            hint=f"rbee models pull {shlex.quote(reference)} --node {names[0]} --via here",
+        )
 
     from rbee_ssh.workers import pull as pulls
 

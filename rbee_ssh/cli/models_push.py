@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 import click
@@ -38,7 +39,15 @@ def push(cli: Cli, file: str, nodes: tuple[str, ...], tags: tuple[str, ...]) -> 
     if not nodes and not tags and len(names) > 1:
         raise UsageInvalid(
             "to which node? The inventory has several",
-            hint=f"rbee models push {file} --node {names[0]}   # or --tag",
+            hint=f"rbee models push {shlex.quote(file)} --node {names[0]}   # or --tag",
+        )
+    if file.startswith("hf:") or "://" in file:
+        named = shlex.quote(file)
+        raise UsageInvalid(
+            f"{file} is no file of this machine",
+            hint=f"rbee models copy {named} --to {names[0]}"
+            if file.startswith("file:")
+            else f"rbee models pull {named} --node {names[0]}",
         )
 
     from pathlib import Path

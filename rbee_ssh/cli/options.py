@@ -50,6 +50,13 @@ class Command(click.Command):
         settings = {"help_option_names": ["-h", "--help"]} | (context_settings or {})
         super().__init__(name, context_settings=settings, **attributes)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx  # click leaves it out of some, and the hint names our --help
+            raise
+
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         return [*super().get_params(ctx), *GLOBAL_OPTIONS]
 

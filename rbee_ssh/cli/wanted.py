@@ -84,16 +84,19 @@ def worker_request(
     if backend is not None and backend not in inventories.BACKENDS:
         raise BackendInvalid(
             f"--backend {_unknown(backend, inventories.BACKENDS)}",
+            hint="--backend auto",
             details={"backend": backend, "known": list(inventories.BACKENDS)},
         )
     if engine is not None and engine not in inventories.ENGINES:
         raise UsageInvalid(
             f"--engine {_unknown(engine, inventories.ENGINES)}",
+            hint="--engine auto",
             details={"engine": engine, "known": list(inventories.ENGINES)},
         )
     if device is not None and not _DEVICES.fullmatch(device):
         raise DeviceInvalid(
             f"--device {quoted(device)}: expected indices of devices, such as 0 or 0,1",
+            hint="rbee nodes status   # tells what GPUs there are",
             details={"device": device},
         )
     inventory = cli.inventory()

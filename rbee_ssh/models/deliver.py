@@ -15,6 +15,7 @@ from rbee_ssh.models.store import Note
 from rbee_ssh.models.tally import Tally
 from rbee_ssh.registry import Registry
 from rbee_ssh.ssh.connection import Connection
+from rbee_ssh.ssh.quote import quote
 from rbee_ssh.story import Story
 
 # Larger pieces wake the event loop less often; asyncssh cuts them into SSH's 32 KiB itself.
@@ -122,6 +123,7 @@ async def deliver(
             story.warn(f"what arrived on {connection.name} differs from {file.path}; sending it once more")
     raise ChecksumMismatch(
         f"node {connection.name!r}: what arrived differs from {file.path} after two tries",
+        hint=f"sha256sum {quote(file.path)}   # twice: does this machine read the same each time?",
         details={"expected": file.sha256, "got": theirs},
     )
 

@@ -55,8 +55,12 @@ async def copy(
             hint=f"rbee models verify --node {found[0].node}",
             details={"node": found[0].node, "path": found[0].path},
         )
-    targets = [name for name in nodes if name != whole[0].node]
-    failed = await spread(fleet, whole[0], targets, on_node)
+    model = whole[0]
+    targets = [name for name in nodes if name != model.node]
+    if model.node in nodes:
+        fleet.story.say(f"{model.name} is on {model.node} already: {model.path}")
+        on_node(Pushed(model.node, model.path, model.sha256 or "", model.size, model.files[0].mtime))
+    failed = await spread(fleet, model, targets, on_node)
     if len(targets) == 1 and failed:
         raise failed[targets[0]]
     return failed

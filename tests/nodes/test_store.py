@@ -156,6 +156,8 @@ def test_a_copy_is_read_once_and_goes_on_where_it_stopped(
     assert not list(control.home.rglob("*.part")), "nothing on this disk"
     again = rbee(control, "copy", "tiny", "--from", source.name, "--to", last.name)
     assert again["models"][0]["path"] == done[2]["path"]
+    itself = rbee(control, "copy", "tiny", "--from", source.name, "--to", source.name)
+    assert [one["node"] for one in itself["models"]] == [source.name]
 
 
 def test_a_pull_to_several_nodes_fetches_once(make_node: Callable[..., LabNode], control: Control) -> None:

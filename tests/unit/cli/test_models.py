@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -55,6 +59,34 @@ def test_a_clock_that_is_ahead_is_no_negative_time() -> None:
 )
 def test_what_is_wrong_comes_again_from_where_it_came(source: str, way: str) -> None:
     assert again(a_model(source=source)) == "rbee models rm 0123456789ab --node gpu1" + way
+
+
+WRONG = """
+pull | pull hf:o/r | pull hf:o/r --via x --node a | pull hf:o/r --via here --detach --node a
+pull ./x --node a | pull hf:bad --node a | pull nonsense --node a | pull hf:o/r --node c | pull hf:o/r --tag t
+push | push x.gguf | push hf:o/r:Q8_0 --node a | push file:///x.gguf --node a | push https://h/x.gguf --node a
+copy | copy x | copy x --to c | copy x --from c --to a
+rm | rm x --node c | prune | prune --older-than | prune --older-than soon | verify x y | list x | list --nod a
+show | show nonsense | show x.gguf --context 0 | show x.gguf --parallel a
+show ./x.gguf --engine x | show ./x.gguf --backend x | show ./x.gguf --device x
+"""
+
+
+def test_each_wrong_usage_says_what_to_type(tmp_path: Path) -> None:
+    inventory = tmp_path / "inventory.toml"
+    inventory.write_text('[nodes.a]\nhost = "192.0.2.1"\n[nodes.b]\nhost = "192.0.2.2"\n')
+    wrong = [words.split() for line in WRONG.strip().splitlines() for words in line.split(" | ")]
+    code = "import json, sys; from rbee_ssh.cli.main import run\nfor w in json.loads(sys.argv[2]): "
+    code += "assert run(['--json', '--inventory', sys.argv[1], 'models', *w]) == 2, w"
+    argv = [sys.executable, "-c", code, str(inventory), json.dumps(wrong)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True, cwd=tmp_path)
+    hints = [json.loads(line)["error"]["hint"] for line in done.stdout.splitlines()]
+    assert len(hints) == len(wrong)
+    for words, hint in zip(wrong, hints, strict=True):
+        assert re.match(r"rbee \S|--(engine|backend) auto|write one of these", hint or ""), (words, hint)
+        assert hint != "rbee --help", words
+    assert "rbee models copy file:///x.gguf --to a" in hints
+    assert "rbee models pull hf:o/r:Q8_0 --node a" in hints
 
 
 def test_the_shapes_are_json_and_name_the_nodes_that_are_down() -> None:
