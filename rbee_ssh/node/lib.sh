@@ -2,6 +2,7 @@
 # Functions answer in upper-case variables: a command substitution would cost a fork.
 
 RBEE_TICK=5
+CLOCK=0
 
 # ROOT: where this machine's workers live. A home can be shared by machines, so the machine's id is in it.
 # BOOT: this boot.
@@ -61,6 +62,17 @@ rbee_socket_dir() {
 }
 
 rbee_nap() { sleep 0.05 2>/dev/null || sleep 1; }
+
+# CLOCK: hundredths of a second, of which only differences mean anything. A count of naps would be late: on a busy
+# machine each takes twice its time. Where no file tells (macOS), it is such a count: to be asked after each nap.
+rbee_clock() {
+    if [ -r /proc/uptime ]; then
+        IFS=' .' read -r RBEE_L RBEE_C RBEE_S </proc/uptime
+        CLOCK=$((RBEE_L * 100 + 1$RBEE_C - 100))
+    else
+        CLOCK=$((CLOCK + 5))
+    fi
+}
 
 # rbee_put FILE VALUE: readers see the old value or the new one, never half of it.
 rbee_put() { { printf '%s\n' "$2" >"$1.tmp" && mv -f "$1.tmp" "$1"; } 2>/dev/null; }

@@ -31,11 +31,12 @@ ENGINE_ID="$ENGINE $STARTED"
 end_group() {
     rbee_get stopping
     GOT=${GOT:-0 30}
-    TERM_TICKS=$((${GOT#* } * 20))
+    rbee_clock
+    KILL_AT=$((CLOCK + ${GOT#* } * 100))
     ! rbee_alive "$ENGINE_ID" || rbee_signal TERM "$ENGINE"
-    while rbee_alive "$ENGINE_ID" && [ "$TERM_TICKS" -gt 0 ]; do
+    while rbee_alive "$ENGINE_ID" && [ "$CLOCK" -lt "$KILL_AT" ]; do
         rbee_nap
-        TERM_TICKS=$((TERM_TICKS - 1))
+        rbee_clock
     done
     if rbee_alive "$ENGINE_ID"; then
         rbee_mark forced
@@ -45,15 +46,16 @@ end_group() {
 
 # For as long as was asked for last: a stop that does not wait can follow a patient one.
 drain() {
-    DRAINED=0
+    rbee_clock
+    BEGAN=$CLOCK
     while rbee_alive "$ENGINE_ID"; do
         rbee_get stopping
         GOT=${GOT:-0 30}
-        [ "$DRAINED" -lt $((${GOT%% *} * 20)) ] || return 0
+        [ $((CLOCK - BEGAN)) -lt $((${GOT%% *} * 100)) ] || return 0
         rbee_all_connections "$DIR"
         [ -n "$CONNS" ] || return 0
         rbee_nap
-        DRAINED=$((DRAINED + 1))
+        rbee_clock
     done
 }
 

@@ -166,20 +166,38 @@ async def running(
 
 
 async def run(
-    connection: Connection, body: str, args: Sequence[str] = (), *, timeout: float = 60.0
+    connection: Connection,
+    body: str,
+    args: Sequence[str] = (),
+    *,
+    timeout: float = 60.0,
+    silence: float | None = None,
 ) -> ScriptResult:
     """Run `body` on the node and give back everything it printed.
+
+    Args:
+        silence: of a script that says a line now and then, seconds without one after which nobody is there
+            any more: sooner than the keepalive finds out.
 
     Raises:
         ShellUnusable, SessionLimit, ConnectionLost: as `running`.
         ResponseInvalid: no end within `timeout` seconds, or endless output.
     """
+    loop = asyncio.get_running_loop()
+    quiet = asyncio.timeout(silence)
     try:
-        async with asyncio.timeout(timeout), running(connection, body, args) as script:
-            lines = [line async for line in script.lines()]
+        async with asyncio.timeout(timeout), quiet, running(connection, body, args) as script:
+            lines = []
+            async for line in script.lines():
+                lines.append(line)
+                if silence is not None:
+                    quiet.reschedule(loop.time() + silence)
             status, stderr = await script.finish()
             return ScriptResult(status, "\n".join(lines), stderr)
-    except TimeoutError:
+    except TimeoutError as error:
+        if quiet.expired():
+            connection.ssh.abort()  # nobody would hear a goodbye, and it would be waited for
+            raise connection.lost(TimeoutError(f"no word for {silence:.0f} s")) from error
         raise ResponseInvalid(
             f"node {connection.name!r}: a script did not end within {timeout:.0f} s",
             hint=f"rbee --verbose nodes status {connection.name}",

@@ -78,6 +78,8 @@ async def _cleanup(fleet: Fleet, *, idle: float, dry_run: bool, any_owner: bool)
                 stopped.append(worker_id)
             elif word == "kept":
                 kept.append((worker_id, why))
+            elif word == "alive":
+                kept.append((worker_id, "was killed, and is still there"))
             elif word == "pruned":
                 pruned.append(worker_id)
             elif word == "forced":

@@ -51,7 +51,7 @@ rbee_cleanup() {
     rbee_unlock
     printf '%s' "$SAID"
     # shellcheck disable=SC2086
-    rbee_await_end $((($4 + 10) * 20)) $STOPPED
+    rbee_await_end "$4" $STOPPED
 }
 
 rbee_say() {

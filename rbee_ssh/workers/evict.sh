@@ -28,5 +28,5 @@ rbee_evict() {
         esac
     done
     # shellcheck disable=SC2086
-    rbee_await_end $(((GRACE + 10) * 20)) $STOPPED
+    rbee_await_end "$GRACE" $STOPPED
 }

@@ -117,8 +117,10 @@ rbee_find_or_start() {
 
 # Until something listens, it ended, or the time is up. A beat each second tells that the node is alive.
 rbee_wait() {
-    BEATS=$(($2 * 20))
-    while [ "$BEATS" -gt 0 ]; do
+    rbee_clock
+    WORD=$CLOCK
+    END=$((CLOCK + $2 * 100))
+    while [ "$CLOCK" -lt "$END" ]; do
         rbee_port "$1"
         rbee_state "$1"
         case $STATE in
@@ -134,9 +136,12 @@ rbee_wait() {
             return 0
             ;;
         esac
-        BEATS=$((BEATS - 1))
-        [ $((BEATS % 20)) -ne 0 ] || printf 'waiting\t%s\n' "${1##*/}" || return 0
+        if [ $((CLOCK - WORD)) -ge 100 ]; then
+            WORD=$CLOCK
+            printf 'waiting\t%s\n' "${1##*/}" || return 0
+        fi
         rbee_nap
+        rbee_clock
     done
     rbee_show "$1"
 }

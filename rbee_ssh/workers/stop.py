@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rbee_ssh.errors import RbeeError, UsageInvalid, WorkerUnknown
+from rbee_ssh.errors import RbeeError, UsageInvalid, WorkerStalled, WorkerUnknown
 from rbee_ssh.node.scripts import LIB, LOOK, compose
 from rbee_ssh.ssh import script
 from rbee_ssh.ssh.connection import Connection
+from rbee_ssh.ssh.quote import quote
 from rbee_ssh.workers import records
 from rbee_ssh.workers.fleet import Fleet
 from rbee_ssh.workers.listing import tell_of_others
@@ -19,11 +20,13 @@ from rbee_ssh.workers.records import Look, Record
 
 STOP = Path(__file__).with_name("stop.sh")
 BODY = compose(LIB, LOOK, STOP, then='rbee_init && rbee_stop "$@"')
+# stop.sh says a word every 5 s, but for the 10 s that it may wait for the lock.
+SILENCE = 15.0
 
 
 @dataclass(frozen=True, slots=True)
 class StopReport:
-    """Ids that are gone, those of them that had to be killed, and nodes that could not be asked."""
+    """Ids that are gone, those of them that had to be killed, and nodes where not all is, with the reason."""
 
     stopped: tuple[str, ...] = ()
     forced: tuple[str, ...] = ()
@@ -41,7 +44,11 @@ async def stop_on(connection: Connection, ids: Sequence[str], *, drain: float) -
     """
     term = connection.timeouts.term
     result = await script.run(
-        connection, BODY, [str(int(drain)), str(int(term)), *ids], timeout=drain + term + 30
+        connection,
+        BODY,
+        [str(int(drain)), str(int(term)), *ids],
+        timeout=drain + term + 30,
+        silence=SILENCE,
     )
     seen = records.parse(result.stdout.split("\n"))
     complain(connection, seen)
@@ -68,26 +75,28 @@ async def stop_workers(
         )
     names = _nodes_of(fleet, ids, node)
     present: dict[str, Sequence[Record]] = {}
+    connections: dict[str, Connection] = {}
     gone: list[str] = []
     forced: list[str] = []
     unreachable: dict[str, RbeeError] = {}
 
     async def ask(name: str) -> None:
         try:
-            seen = await look(await fleet.connect(name, tries=1 if len(names) > 1 else None))
+            connection = await fleet.connect(name, tries=1 if len(names) > 1 else None)
+            seen = await look(connection)
         except RbeeError as error:
             if error.exit_status == 2:
                 raise
             unreachable[name] = error
             return
         remember(fleet, name, seen)
-        present[name] = seen.records
+        present[name], connections[name] = seen.records, connection
 
     async def end(name: str, chosen: Sequence[str]) -> None:
         fleet.story.say(f"stopping {', '.join(chosen)} on {name}")
         try:
             drain = 0.0 if now else fleet.inventory.timeouts.drain
-            answer = await stop_on(await fleet.connect(name), chosen, drain=drain)
+            answer = await stop_on(connections[name], chosen, drain=drain)
         except RbeeError as error:
             unreachable[name] = error
             return
@@ -98,14 +107,40 @@ async def stop_workers(
             elif word == "stopped":
                 gone.append(worker_id)
                 fleet.registry.forget(worker_id)
+            elif word == "alive":
+                unreachable[name] = still_there(worker_id, name)
 
-    await asyncio.gather(*(ask(name) for name in names))
+    owner = None if any_owner else fleet.registry.client_id()
+    taken: set[str] = set()
+
+    async def empty(name: str) -> None:
+        """Stop a node's workers; no other node is waited for, since one may be cut off."""
+        await ask(name)
+        meant = choose({name: present.get(name, ())}, (), owner, complete=True).get(name, [])
+        # A machine that stands in the inventory under two names shows its workers twice.
+        which = [worker_id for worker_id in meant if worker_id not in taken]
+        taken.update(which)
+        if which:
+            await end(name, which)
+
+    if ids:
+        await asyncio.gather(*(ask(name) for name in names))
+        chosen = choose(present, ids, owner, complete=not unreachable)
+        await asyncio.gather(*(end(name, which) for name, which in chosen.items()))
+    else:
+        await asyncio.gather(*(empty(name) for name in names))
     if all_:
         tell_of_others(fleet)
-    owner = None if any_owner else fleet.registry.client_id()
-    chosen = choose(present, ids, owner, complete=not unreachable)
-    await asyncio.gather(*(end(name, which) for name, which in chosen.items()))
     return StopReport(tuple(gone), tuple(forced), unreachable)
+
+
+def still_there(worker_id: str, node: str) -> WorkerStalled:
+    """The error for a worker that even KILL did not end."""
+    return WorkerStalled(
+        f"worker {worker_id} on node {node!r} was killed and is still there: a driver or a disk holds it",
+        hint=f"rbee workers list --node {quote(node)}",
+        details={"node": node, "worker": worker_id},
+    )
 
 
 def choose(

@@ -16,12 +16,15 @@ rbee_stop() {
         esac
     done
     rbee_unlock
-    rbee_await_end $(((DRAIN + GRACE + 10) * 20)) "$@"
+    rbee_await_end $((DRAIN + GRACE)) "$@"
 }
 
-# rbee_await_end BEATS ID…: until each has ended; says so; removes its record.
+# rbee_await_end SECONDS ID…: until each has ended; says so; removes its record. Their supervisors have SECONDS for
+# it, and one more. Who is late does not run any more: somebody has stopped it, say (SIGSTOP).
 rbee_await_end() {
-    BEATS=$1
+    rbee_clock
+    WORD=$CLOCK
+    END=$((CLOCK + $1 * 100 + 100))
     shift
     for ID in "$@"; do
         DIR=$ROOT/workers/$ID
@@ -29,26 +32,46 @@ rbee_await_end() {
             printf 'unknown\t%s\n' "$ID"
             continue
         fi
-        while rbee_state "$DIR" && [ "$BEATS" -gt 0 ]; do
-            case $STATE in
-            starting | loading | idle | busy | stopping | orphan)
-                BEATS=$((BEATS - 1))
-                [ $((BEATS % 100)) -ne 0 ] || printf 'waiting\t%s\n' "$ID" || return 0
-                rbee_nap
-                ;;
-            *) break ;;
-            esac
+        while rbee_runs "$DIR" && [ "$CLOCK" -lt "$END" ]; do
+            if [ $((CLOCK - WORD)) -ge 500 ]; then
+                WORD=$CLOCK
+                printf 'waiting\t%s\n' "$ID" || return 0
+            fi
+            rbee_nap
+            rbee_clock
         done
-        case $STATE in
-        stopped | dead | failed)
-            if [ -e "$DIR/forced" ]; then printf 'forced\t%s\n' "$ID"; fi
-            rbee_lock $$ && {
-                rbee_forget "$DIR"
-                rbee_unlock
-            }
-            printf 'stopped\t%s\n' "$ID"
-            ;;
-        *) printf 'alive\t%s\n' "$ID" ;;
-        esac
+        if rbee_runs "$DIR" && ! rbee_force "$DIR"; then
+            printf 'alive\t%s\n' "$ID"
+            continue
+        fi
+        if [ -e "$DIR/forced" ]; then printf 'forced\t%s\n' "$ID"; fi
+        rbee_lock $$ && {
+            rbee_forget "$DIR"
+            rbee_unlock
+        }
+        printf 'stopped\t%s\n' "$ID"
+    done
+}
+
+# rbee_runs DIR: whether its end is still to come.
+rbee_runs() {
+    rbee_state "$1"
+    case $STATE in stopped | dead | failed) return 1 ;; esac
+}
+
+# rbee_force DIR: kill it and its supervisor; whether it is gone then.
+rbee_force() {
+    rbee_lock $$ || return
+    rbee_mark "$1/forced"
+    rbee_get "$1/supervisor"
+    ! rbee_alive "$GOT" || rbee_signal KILL "${GOT%% *}"
+    rbee_kill_orphan "$1"
+    rbee_unlock
+    rbee_get "$1/pid"
+    PATIENCE=20
+    while rbee_alive "$GOT"; do
+        PATIENCE=$((PATIENCE - 1))
+        [ "$PATIENCE" -gt 0 ] || return
+        rbee_nap
     done
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -39,6 +40,8 @@ done 2>/dev/null
 """
 
 
+WAITS = "import time; time.sleep(600)"
+
 # How it ends
 
 
@@ -70,6 +73,27 @@ def test_a_stop_ends_everything_and_tells_how(shell: Shell, engine: str, status:
     assert set(watched.communicate(timeout=10)[0].split()[1:]) <= {str(status)}
     assert not shell.worker().exists()
     assert processes_of(shell.home) == {}
+
+
+def test_a_stop_takes_as_long_as_was_asked_for_however_slow_the_machine(dash: Shell) -> None:
+    """Here each nap takes ten times as long."""
+    slow = dash.home.parent / "programs/sleep"
+    slow.write_text(f"#!/bin/sh\nexec {shutil.which('sleep')} 0.5\n")
+    slow.chmod(0o755)
+    dash.start(
+        dash.start_words(f"trap '' TERM\necho model loaded\nexec {sys.executable} -S -E -c '{WAITS}'\n")
+    )
+    began = time.monotonic()
+    assert [word for word, *_ in dash.stop(ID, term=3).results] == ["forced", "stopped"]
+    assert 3 <= time.monotonic() - began < 10, "60 naps are 30 s here"
+
+
+def test_a_supervisor_that_is_stopped_itself_is_killed_with_its_engine(dash: Shell) -> None:
+    dash.start(dash.start_words(SLEEPER))
+    os.kill(supervisor(dash), signal.SIGSTOP)
+    assert [word for word, *_ in dash.stop(ID, term=1).results] == ["forced", "stopped"]
+    assert not dash.worker().exists()
+    eventually(lambda: not processes_of(dash.home), within=2, why="something was left running")
 
 
 def test_nothing_is_left_behind_by_many_starts_and_stops(shell: Shell) -> None:
@@ -115,11 +139,7 @@ def test_a_worker_whose_directory_is_gone_ends(shell: Shell) -> None:
 
 
 def test_the_lease_is_kept_though_somebody_kills_every_sleep(shell: Shell) -> None:
-    shell.start(
-        shell.start_words(
-            f"echo model loaded\nexec {sys.executable} -S -E -c 'import time; time.sleep(600)'", tick=0.3
-        )
-    )
+    shell.start(shell.start_words(f"echo model loaded\nexec {sys.executable} -S -E -c '{WAITS}'", tick=0.3))
     for _ in range(3):
         eventually(lambda: [kill(pid) for pid in sleeps(shell)], why="no tick")
     (shell.worker() / "lease").write_text("0\n")
