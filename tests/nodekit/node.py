@@ -163,6 +163,14 @@ class LabNode(ABC):
         """Undo `cut`."""
         self._needs_root("a cut network")
 
+    def lose(self, share: float) -> None:
+        """From now on this share of the packets is dropped at random, each way."""
+        self._needs_root("a network that loses packets")
+
+    def lost(self) -> int:
+        """How many packets `lose` and `cut` have dropped."""
+        self._needs_root("a network that loses packets")
+
     def unplug(self) -> None:
         """The cable is out: after a while the host finds no route."""
         self._needs_root("an unplugged cable")

@@ -241,6 +241,15 @@ class SpaceNode(LabNode):
         self._iptables("-D INPUT -i eth0 -j DROP")
         self._iptables("-D OUTPUT -o eth0 -j DROP")
 
+    def lose(self, share: float) -> None:
+        for chain, way in (("INPUT", "-i"), ("OUTPUT", "-o")):
+            chance = f"-m statistic --mode random --probability {share}"
+            self._iptables(f"-A {chain} {way} eth0 {chance} -j DROP")
+
+    def lost(self) -> int:
+        rules = self.exec_local("iptables -w -nvxL", user="root").stdout.splitlines()
+        return sum(int(rule.split()[0]) for rule in rules if "DROP" in rule.split()[:3])
+
     def unplug(self) -> None:
         self._space.unplug()
 
