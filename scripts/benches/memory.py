@@ -47,15 +47,14 @@ def measure(*, quick: bool, parts: Sequence[str]) -> str:
         quick: one slot and the two smaller contexts.
         parts: of PARTS, those to measure; all when empty.
     """
+    machine = report.machine()
     rows: list[tuple[str, ...]] = []
     for engine in parts or PARTS:
         with bed(engine) as place:
             for slots in SLOTS[:1] if quick else SLOTS:
                 seen = [_one(place, context, slots) for context in (CONTEXTS[:2] if quick else CONTEXTS)]
                 rows += [_row(engine, one, seen[0]) for one in seen]
-    return "\n\n".join(
-        [f"## {TITLE[0].upper()}{TITLE[1:]}", report.machine(), report.table(HEAD, rows), NOTE]
-    )
+    return "\n\n".join([f"## {TITLE[0].upper()}{TITLE[1:]}", machine, report.table(HEAD, rows), NOTE])
 
 
 def _one(place: Bed, context: int, slots: int) -> Seen:

@@ -29,7 +29,8 @@ def machine() -> str:
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     return (
         f"{_cpu()}, {os.cpu_count()} cores · {platform.system()} {platform.release().partition('-')[0]} · "
-        f"Python {platform.python_version()} · {ssh.strip()} · {today}"
+        f"Python {platform.python_version()} · {ssh.strip()} · {today} · "
+        f"load average before: {os.getloadavg()[0]:.1f}"
     )
 
 
