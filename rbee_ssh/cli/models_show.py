@@ -63,11 +63,13 @@ def show(
 ) -> None:
     """Show a model's metadata, how much memory it takes at which context, and on which nodes it fits now.
 
-    Only the file's header is read. The memory is an upper bound, out of the header and the engine's settings;
-    where a worker with the very same settings was seen, it is corrected by what that took.
+    Only the file's header is read: here, on a node, or where a node would fetch it. The memory is an upper
+    bound, out of the header and the engine's settings; where a worker with the very same settings was seen,
+    it is corrected by what that took.
 
     \b
       rbee models show file:///models/tiny.gguf --node gpu1
+      rbee models show hf:bartowski/SmolLM2-135M-Instruct-GGUF:Q4_K_M
       rbee models show ./tiny.gguf --context 32768 --parallel 4 --json | jq '.nodes[] | {node, fits}'
     """
     wanted = cli.nodes(names, tags)
@@ -98,6 +100,8 @@ def show(
     console.line("")
     console.table(CONTEXT_COLUMNS, [context_row(each, found) for each, found in shown.contexts])
     console.line("")
+    tokens = shown.settings.context or shown.header.number("context_length")
+    console.line(f"With a context of {tokens} tokens × {shown.settings.slots}:")
     console.table(NODE_COLUMNS, [node_row(one) for one in shown.nodes])
     for one in shown.nodes:
         if one.error is not None:

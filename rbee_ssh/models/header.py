@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from rbee_ssh.errors import ModelInvalid
 from rbee_ssh.models import gguf
@@ -104,14 +104,23 @@ async def read_local(path: str) -> Gguf:
 
 
 def _read_local(path: Path) -> Gguf:
-    size = path.stat().st_size
     with path.open("rb") as file:
-        data = file.read(FIRST_PIECE)
-        while (found := parse(data, size, str(path))).wants:
-            more = file.read(max(found.wants - len(data), len(data)))
-            if not more:
-                break
-            data += more
+        return read(file, path.stat().st_size, str(path))
+
+
+def read(file: BinaryIO, size: int, path: str) -> Gguf:
+    """The whole header of what can be read from its beginning.
+
+    Raises:
+        ModelInvalid: no GGUF, or cut short.
+        OSError: it cannot be read.
+    """
+    data = file.read(FIRST_PIECE)
+    while (found := parse(data, size, path)).wants:
+        more = file.read(min(max(found.wants - len(data), len(data)), gguf.MAX_HEADER))
+        if not more:
+            break
+        data += more
     return found
 
 

@@ -15,12 +15,15 @@ from rbee_ssh.errors import DownloadFailed, ModelForbidden, ModelInvalid, ModelN
 from rbee_ssh.inventory import Timeouts
 from rbee_ssh.models.aside import aside
 from rbee_ssh.models.get import Redirects
+from rbee_ssh.models.gguf import MAX_HEADER, Gguf
+from rbee_ssh.models.header import read
 from rbee_ssh.models.refs import UrlRef
 from rbee_ssh.models.remote import Remote, RemoteFile
 from rbee_ssh.models.store import url_place
 from rbee_ssh.story import Story
 
 ANSWER_SECONDS = 10.0
+LARGEST = 2**60  # bytes; where nobody tells how many there are
 
 _RANGE = re.compile(r"bytes 0-3/([0-9]{1,18})")
 _STRONG = re.compile(r'"([!#-\[\]-~]{1,200})"')  # a weak ETag is no ground to join two halves
@@ -71,6 +74,21 @@ async def resolve(ref: UrlRef, timeouts: Timeouts, story: Story) -> Remote:
         story.detail(f"{ref.display}: this machine learns nothing about it; the node may")
     place = url_place(ref.url, ref.sha256, ref.name)
     return Remote(ref, ref.display, told.etag, (RemoteFile(ref.display, place, told.size, ref.sha256),))
+
+
+def header(url: str, size: int | None, shown: str) -> Gguf | None:
+    """The header of the file, in little more than its bytes; None when the server does not give it.
+
+    Raises:
+        ModelInvalid: no GGUF, or cut short.
+    """
+    wanted = {"Range": f"bytes=0-{MAX_HEADER - 1}"}
+    request = urllib.request.Request(url, headers=wanted)  # noqa: S310 # a link, see remote
+    try:
+        with urllib.request.build_opener(Redirects()).open(request, timeout=ANSWER_SECONDS) as answer:
+            return read(answer, size or LARGEST, shown)
+    except (OSError, ValueError, http.client.HTTPException):
+        return None
 
 
 def _ask(url: str) -> Told:

@@ -10,7 +10,7 @@ from rbee_ssh import inventory as inventories
 from rbee_ssh.engines.tuning import Tuning
 from rbee_ssh.errors import ModelNotFound, RbeeError
 from rbee_ssh.models import header as headers
-from rbee_ssh.models import outgoing
+from rbee_ssh.models import outgoing, sources
 from rbee_ssh.models.deliver import Source
 from rbee_ssh.models.gguf import Gguf
 from rbee_ssh.models.header import Known
@@ -97,7 +97,7 @@ async def show_model(fleet: Fleet, request: WorkerRequest, names: Sequence[str])
     settings = room.settings_of(first)
     contexts = tuple(
         (context, room.estimate_of(first, header, replace(settings, context=context)))
-        for context in contexts_of(header, request.context)
+        for context in contexts_of(header, request.context, settings.context)
     )
     size = _size(first)
     return Shown(first.wish.shown, header, size, settings, contexts, tuple(told))
@@ -109,12 +109,13 @@ def _source(fleet: Fleet, one: Wish) -> Source | None:
     return Source(one.local, sha256) if one.local is not None and sha256 is not None else None
 
 
-def contexts_of(header: Gguf, asked: int | None) -> list[int]:
-    """The contexts worth showing: the one that was asked for, else usual ones up to the model's own."""
+def contexts_of(header: Gguf, asked: int | None, preset: int) -> list[int]:
+    """The contexts worth showing: the one that was asked for, else the preset's or the default, and usual
+    ones up to the model's own."""
     if asked is not None:
         return [asked]
     longest = header.number("context_length") or CONTEXTS[-1]
-    return sorted({context for context in CONTEXTS if context < longest} | {longest})
+    return sorted({context for context in CONTEXTS if context < longest} | {longest, preset or longest})
 
 
 def on_node(one: Prepared, header: Gguf, owner: str) -> OnNode:
@@ -144,9 +145,13 @@ async def _header(fleet: Fleet, able: list[Prepared]) -> tuple[Gguf, list[Prepar
             headers.remember(fleet.registry, one.connection.name, one.path, known)
             able = [*able[:at], replace(one, known=known), *able[at + 1 :]]
         return known.header, able
+    if (remote := able[0].remote) is not None:
+        afar = await sources.header(remote, able[0].connection.timeouts, fleet.story)
+        if afar is not None:
+            return afar, able
     name = able[0].wish.shown
     raise ModelNotFound(
-        f"none of these nodes has {name} yet, and its header can only be read where it is",
+        f"none of these nodes has {name} yet, and its header cannot be read where it is",
         hint=f"rbee models pull {name} --node {able[0].wish.node.name}",
     )
 

@@ -258,6 +258,12 @@ def test_infer_fetches_what_is_missing_and_needs_no_hub_afterwards(
     with hub_for(node, control) as hub:
         hub.add("org/smol-GGUF", {"smol.Q4_1.gguf": engines.model.read_bytes()})
         equip(control, engines, node, text=TIMEOUTS)
+        # What it is and takes is told before it is fetched, out of its first bytes.
+        shown = control.rbee("--json", "models", "show", "hf:org/smol-GGUF")
+        told = json.loads(shown.stdout)
+        assert (told["model"]["parameters"], told["nodes"][0]["file_there"]) == (134_515_008, False), shown
+        assert told["nodes"][0]["fits"] is True
+        assert hub.bytes_sent < 30 * 2**20
         words = ("infer", "--model", "hf:org/smol-GGUF", *GREEDY, "--max-tokens", "4", PROMPT)
         first = control.rbee("--json", *words)
         assert first.returncode == 0, first.stdout + first.stderr
