@@ -126,7 +126,7 @@ class Note:
         source: where it came from, as a user would write it, without a URL's query.
         revision: the commit of a repository.
         last_used: when a worker was last started with it; at first, when it was fetched.
-        verified: when its SHA-256 was last compared; None when it never could be.
+        verified: when its SHA-256 was last compared; None when it never could be, 0 when it differed.
         quant, architecture, parameters, context: from the GGUF header, where somebody has read it.
     """
 

@@ -89,7 +89,7 @@ class StoredModel:
     def verified(self) -> int | None:
         """When all of its files were last proven; None when one never was, or is not whole."""
         times = [file.note.verified for file in self.files]
-        known = [time for time in times if time is not None]
+        known = [time for time in times if time]  # 0 where the last look found something else
         return min(known) if self.whole and len(known) == len(times) else None
 
 

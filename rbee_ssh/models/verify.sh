@@ -1,6 +1,7 @@
 # Read files of the store again and compare their SHA-256 with that of their notes.
 # $1 the store, $2 the time now (Unix seconds); then for each file its place and the SHA-256 of its note.
-# Prints, as each begins, `reading` and its place; then `same`, `differs` (with what it is) or `gone`.
+# Prints, as each begins, `reading` and its place; then `same`, `differs` or `gone`. Of what differs the note loses
+# its time of proof.
 
 rbee_verify() {
     rbee_store "$1"
@@ -15,16 +16,17 @@ rbee_verify() {
         printf 'reading\t%s\n' "$1"
         SUM=$({ $SHA256 <"$STORE/$1"; } 2>/dev/null)
         SUM=${SUM%% *}
-        if [ "$SUM" = "$2" ]; then
+        case $SUM in
+        "$2") SAID=same PROVEN=$NOW ;;
+        '') SAID=gone PROVEN= ;;
+        *) SAID=differs PROVEN=0 ;;
+        esac
+        [ -z "$PROVEN" ] || {
             rbee_lock $$ || return
-            rbee_note "$STORE/$1.json" verified "$NOW"
+            rbee_note "$STORE/$1.json" verified "$PROVEN"
             rbee_unlock
-            printf 'same\t%s\n' "$1"
-        elif [ -n "$SUM" ]; then
-            printf 'differs\t%s\t%s\n' "$1" "$SUM"
-        else
-            printf 'gone\t%s\n' "$1"
-        fi
+        }
+        printf '%s\t%s\n' "$SAID" "$1"
         shift 2
     done
 }

@@ -87,6 +87,10 @@ def test_a_push_to_several_nodes(make_node: Callable[..., LabNode], control: Con
         nodes[1].name: "same",
         nodes[2].name: "same",
     }
+    listed = {one["node"]: one["verified"] for one in rbee(control, "list")["models"]}
+    assert listed[nodes[0].name] is None and listed[nodes[1].name], (
+        "what was proven once is no proof any more"
+    )
     # The hint puts it right, pasted as it stands.
     told = control.rbee("models", "verify", "--node", nodes[0].name)
     assert told.returncode == 1
