@@ -291,11 +291,18 @@ def test_who_waits_gets_the_registry_when_it_is_free(path: Path) -> None:
     assert patient.find("shared") is not None
 
 
+def wait_for_open(process: subprocess.Popen[bytes], path: Path) -> None:
+    end = time.monotonic() + 30
+    while not any(link.resolve() == path for link in Path(f"/proc/{process.pid}/fd").iterdir()):
+        assert time.monotonic() < end, f"{path} is not opened"
+        time.sleep(0.01)
+
+
 def test_a_lock_on_a_deleted_file_keeps_nobody_in(path: Path, registry: Registry) -> None:
     registry.put(ENTRY)
     with held(path, "alone") as first:
         waiting = subprocess.Popen(command("updates", path, 1, 1))
-        time.sleep(0.5)
+        wait_for_open(waiting, path.with_suffix(".lock"))
         path.with_suffix(".lock").unlink()
         with held(path, "alone"):
             assert first.stdin is not None
