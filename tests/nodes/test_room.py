@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from nodes.serving import PROMPT, engines_on, equip, eventually, model, workers
+from nodes.serving import PROMPT, endless, engines_on, equip, eventually, model, workers
 from nodes.test_engines_real import vulkan  # noqa: F401  (a fixture)
 
 from nodekit import Control, LabNode
@@ -97,9 +97,7 @@ def test_an_idle_worker_makes_room_and_a_busy_one_does_not(
     assert "--no-evict" in error["hint"]
     assert [one["id"] for one in workers(control)] == [first["id"]]
     # Busy: it stays, and nobody waits for it.
-    talking = control.rbee_popen(
-        "infer", *model(engines), "--context", "8192", "--max-tokens", "900", "Count to one thousand."
-    )
+    talking = control.rbee_popen("infer", "--context", "8192", *endless(engines))
     eventually(lambda: workers(control)[0]["state"] == "busy", within=20, why="it answers")
     error = error_of(start(control, engines, "--context", "7680"))
     assert error["details"]["workers"][0]["state"] == "busy"

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -291,9 +291,18 @@ def test_who_waits_gets_the_registry_when_it_is_free(path: Path) -> None:
     assert patient.find("shared") is not None
 
 
+def opened(pid: int, path: Path) -> bool:
+    """Whether a process has the file open; what it closes while we look is gone."""
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            if link.readlink() == path.resolve():
+                return True
+    return False
+
+
 def wait_for_open(process: subprocess.Popen[bytes], path: Path) -> None:
     end = time.monotonic() + 30
-    while not any(link.resolve() == path for link in Path(f"/proc/{process.pid}/fd").iterdir()):
+    while not opened(process.pid, path):
         assert time.monotonic() < end, f"{path} is not opened"
         time.sleep(0.01)
 
