@@ -19,6 +19,7 @@ from nodes.keys import fingerprint, host_key, new_key
 from nodes.packages import Shelf, pack, shelf
 from nodes.serving import GREEDY, PROMPT, eventually, model, text_of
 from nodes.test_host_keys import RELAY
+from nodes.test_reaching import error_of
 
 from nodekit import Control, LabNode, NodeLab
 from nodekit.engines import Engines
@@ -79,7 +80,12 @@ def test_from_an_empty_home_through_an_interruption_to_tokens(
 ) -> None:
     node = make_node(files=packages.trust())
     where = ("--host", node.address, "--user", node.user, "--setup", "recipes.py:driver")
-    added = control.rbee("nodes", "add", "new", *where, "--fingerprint", fingerprint(node))
+    unknown = error_of(control.rbee("--json", "nodes", "add", "new", *where))
+    assert (unknown["code"], unknown["details"]["fingerprint"]) == ("HOST_KEY_UNKNOWN", fingerprint(node))
+    control.rbee("nodes", "add", "new", *where, "--no-check", check=True)
+    assert "Accepted" not in node.sshd_log
+    control.rbee("nodes", "trust", "new", "--yes", "--fingerprint", fingerprint(node), check=True)
+    added = control.rbee("nodes", "add", "new", *where, "--replace")
     assert added.returncode == 0, added.stderr
     assert "rbee nodes setup new" in added.stderr
     missing = control.rbee("--json", "infer", "--node", "new", *model(engines), PROMPT)
