@@ -292,11 +292,14 @@ def test_who_waits_gets_the_registry_when_it_is_free(path: Path) -> None:
 
 
 def opened(pid: int, path: Path) -> bool:
-    """Whether a process has the file open; what it closes while we look is gone."""
-    for link in Path(f"/proc/{pid}/fd").iterdir():
-        with suppress(FileNotFoundError):
-            if link.readlink() == path.resolve():
-                return True
+    """Whether a process or a child of it has the file open; what ends or is closed while we look is gone."""
+    with suppress(FileNotFoundError):
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        for each in (pid, *children):
+            for link in Path(f"/proc/{each}/fd").iterdir():
+                with suppress(FileNotFoundError):
+                    if link.readlink() == path.resolve():
+                        return True
     return False
 
 
