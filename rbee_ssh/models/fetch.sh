@@ -125,6 +125,7 @@ rbee_decide() {
             ;;
         stop)
             rbee_signal KILL "${GOT%% *}"
+            rm -f "$FETCH"/*.url # signed links: its own end would have removed them
             rbee_put "$FETCH/state" 'failed stopped'
             NEXT=
             ;;

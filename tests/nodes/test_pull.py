@@ -222,6 +222,7 @@ def test_ctrl_c_stops_a_fetch_and_a_lost_machine_does_not(hub: Hub, node: LabNod
     assert "stopped" in err
     assert not [p for p in node.processes() if "curl" in p.argv or "job.sh" in " ".join(p.argv)]
     assert len(parts(node)) == 1
+    assert not node.exec_local("ls ~/.local/state/rbee/*/fetches/*/*.url", check=False).stdout, "a link"
     with control.rbee_popen("models", "pull", REF) as running:
         eventually(lambda: hub.bytes_sent == 2**19, within=30, why="it goes on")
         running.send_signal(signal.SIGHUP)  # as when the terminal is closed
