@@ -405,7 +405,11 @@ rbee_kill_orphan() {
 rbee_forget() {
     rbee_get "$1/socket"
     [ -z "$GOT" ] || rm -f "$GOT" "$GOT.away"
-    rm -rf "$1"
+    # A supervisor whose engine was killed may be writing down how it ended.
+    for RBEE_N in 1 2 3 4 5 6 7 8 9 10; do
+        rm -rf "$1" 2>/dev/null && return
+        rbee_nap
+    done
 }
 
 # rbee_clear DIR: end and remove what a start that was cut short left. Under the lock, where none is under way.

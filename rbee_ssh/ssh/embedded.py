@@ -53,14 +53,20 @@ def socket_pair() -> tuple[socket.socket, socket.socket]:
 class EmbeddedServer:
     """The server end, and what runs under it."""
 
-    def __init__(self, connection: asyncssh.SSHServerConnection) -> None:
+    def __init__(self, connection: asyncssh.SSHServerConnection, scripts: set[asyncio.Task[None]]) -> None:
         self._connection = connection
+        self._scripts = scripts
 
     async def close(self) -> None:
         self._connection.close()
         with contextlib.suppress(asyncssh.Error, OSError, TimeoutError):
             async with asyncio.timeout(2):
                 await self._connection.wait_closed()
+        # Each collects its child: at the end of the event loop there would be no time for that.
+        for script in self._scripts:
+            script.cancel()
+        if self._scripts:
+            await asyncio.wait(self._scripts, timeout=2)
 
 
 class _Server(asyncssh.SSHServer):
@@ -134,6 +140,14 @@ async def serve() -> tuple[asyncssh.SSHClientConnection, EmbeddedServer]:
     server_end, client_end = socket_pair()
     host_key = asyncssh.generate_private_key("ssh-ed25519")
     client_key = asyncssh.generate_private_key("ssh-ed25519")
+    scripts: set[asyncio.Task[None]] = set()
+
+    async def run(process: asyncssh.SSHServerProcess[bytes]) -> None:
+        if (task := asyncio.current_task()) is not None:
+            scripts.add(task)
+            task.add_done_callback(scripts.discard)
+        await _run(process)
+
     fast: dict[str, Any] = {
         "kex_algs": ["curve25519-sha256"],
         "encryption_algs": ["aes128-gcm@openssh.com", "aes128-ctr"],
@@ -146,7 +160,7 @@ async def serve() -> tuple[asyncssh.SSHClientConnection, EmbeddedServer]:
             server_factory=_Server,
             server_host_keys=[host_key],
             authorized_client_keys=asyncssh.import_authorized_keys(client_key.export_public_key().decode()),
-            process_factory=_run,
+            process_factory=run,
             encoding=None,
             gss_host=None,
             allow_pty=False,
@@ -175,7 +189,7 @@ async def serve() -> tuple[asyncssh.SSHClientConnection, EmbeddedServer]:
         server_end.close()
         client_end.close()
         raise
-    return client, EmbeddedServer(server)
+    return client, EmbeddedServer(server, scripts)
 
 
 async def _undo(*ends: asyncio.Future[Any]) -> None:
