@@ -153,6 +153,9 @@ def test_a_key_in_the_agent_opens_the_node(node: LabNode, control: Control) -> N
         (control.home / ".ssh/id_ed25519.pub").unlink()
         assert unreachable(control, node)["code"] == "AUTH_FAILED"
         assert control.rbee("workers", "list", env=env).returncode == 0
+        # And stays here: no node is lent it.
+        lent = control.rbee("nodes", "run", "--", "sh", "-c", "echo ${SSH_AUTH_SOCK:-none}", env=env)
+        assert lent.stdout.split()[-1] == "none", lent
     finally:
         subprocess.run(["kill", variables["SSH_AGENT_PID"]], check=False)
 

@@ -149,6 +149,11 @@ def test_what_a_worker_took_is_remembered_for_the_next_estimate(
     (known,) = (value for key, value in registry["facts"].items() if key.startswith("model:"))
     seen = known["measured"]["xllamacpp cpu 512x1"]["ram"]
     assert known["size"] < seen < known["size"] + 200 * MIB
+    shown = control.rbee("--json", "models", "show", model(engines)[1], "--context", "512").stdout
+    told = json.loads(shown)
+    compute = told["memory"][0]["ram_parts"]["compute"]
+    assert told["nodes"][0]["measured"] is True
+    assert told["nodes"][0]["ram_need_bytes"] == seen + compute, "what it took, and what a long prompt takes"
     assert "warning" not in answer.stderr
     # More tokens than the model was made for: told, in one line, and done.
     longer = start(control, engines, "--context", "9216")
