@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from rbee_ssh.cli.text import clean_line, fit, size, span
+from rbee_ssh.cli.text import clean_line, fit, size, span, width
 
 _REDRAW = 0.1  # seconds: more often costs the transfer, and nobody reads faster
 
@@ -40,11 +40,16 @@ class Bar:
             self._label, self._began, self._began_at, self._drawn = label, now, done, None
         if done == total:
             self.clear()
-            self._write(f"{fit(f'{clean_line(label)}: {_took(done, now - self._began)}', self._columns)}\n")
+            self._write(f"{self._line(label, _took(done, now - self._began))}\n")
             self._label = None
         elif self._drawn is None or now - self._drawn >= _REDRAW:
             self._drawn = now
-            self.show(bar_text(label, done, total, done - self._began_at, now - self._began))
+            self.show(self._line(label, bar_text(done, total, done - self._began_at, now - self._began)))
+
+    def _line(self, label: str, numbers: str) -> str:
+        """Both, as far as they fit; the label is cut first, the numbers are what changes."""
+        room = max(self._columns - width(numbers) - 2, 1)
+        return fit(f"{fit(clean_line(label), room)}: {numbers}", self._columns)
 
     def show(self, text: str) -> None:
         """Any text, in place of what stands there."""
@@ -62,11 +67,10 @@ class Bar:
             self._write("\r\x1b[K")
 
 
-def bar_text(label: str, done: int, total: int | None, moved: int, seconds: float) -> str:
-    """What the line says.
+def bar_text(done: int, total: int | None, moved: int, seconds: float) -> str:
+    """What the line says of what is moved.
 
     Args:
-        label: what is moved.
         done, total: bytes; total may be unknown.
         moved: bytes since the first call, which took `seconds`.
     """
@@ -76,7 +80,7 @@ def bar_text(label: str, done: int, total: int | None, moved: int, seconds: floa
         parts.append(f"{size(int(speed))}/s")
         if total is not None and total > done:
             parts.append(f"{span(max(1, round((total - done) / speed)))} left")
-    return f"{label}: {', '.join(parts)}"
+    return ", ".join(parts)
 
 
 def _took(done: int, seconds: float) -> str:

@@ -70,12 +70,23 @@ def test_it_never_fills_the_terminals_last_column(label: str, columns: int, done
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (("m", 0, None, 0, 0.0), "m: 0 B"),
-        (("m", 5, 0, 5, 0.0), "m: 500% of 0 B"),
-        (("m", 50, 200, 50, 0.5), "m: 25% of 200 B"),
-        (("m", 50, 200, 50, 5.0), "m: 25% of 200 B, 10 B/s, 15s left"),
-        (("m", 2048, None, 2048, 2.0), "m: 2.0 KiB, 1.0 KiB/s"),
+        ((0, None, 0, 0.0), "0 B"),
+        ((5, 0, 5, 0.0), "500% of 0 B"),
+        ((50, 200, 50, 0.5), "25% of 200 B"),
+        ((50, 200, 50, 5.0), "25% of 200 B, 10 B/s, 15s left"),
+        ((2048, None, 2048, 2.0), "2.0 KiB, 1.0 KiB/s"),
     ],
 )
-def test_what_it_says(arguments: tuple[str, int, int | None, int, float], text: str) -> None:
+def test_what_it_says(arguments: tuple[int, int | None, int, float], text: str) -> None:
     assert bar_text(*arguments) == text
+
+
+def test_a_long_name_gives_way_to_the_numbers() -> None:
+    paper = Paper(60)
+    name = "sending SmolLM2-135M-Instruct.Q4_1.gguf to 2 nodes"
+    paper.bar.draw(name, 0, 200)
+    paper.now = 5
+    paper.bar.draw(name, 50, 200)
+    assert paper.written[-1] == "\rsending SmolLM2-135M-Instr…: 25% of 200 B, 10 B/s, 15s left\x1b[K"
+    paper.bar.draw(name, 200, 200)
+    assert paper.written[-1].endswith("…: 200 B in 5.0s\n")
