@@ -8,17 +8,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import hypothesis
 import pytest
 
-from nodekit import Control, LabNode, NodeLab
+from nodekit import Control, LabNode, NodeLab, fuzz
 from nodekit.engines import Engines, visible_directories
 
-# How long an example takes is the machine's affair, and two cores may be busy with a compiler.
-hypothesis.settings.register_profile(
-    "rbee", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], print_blob=True
-)
-hypothesis.settings.load_profile("rbee")
+fuzz.profile()
 
 
 # What a shell starts in the background, or under nohup, ignores Ctrl+C or a hangup; and so would every

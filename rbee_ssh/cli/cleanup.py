@@ -50,7 +50,9 @@ def cleanup(cli: Cli, idle: float | None, dry_run: bool, any_owner: bool) -> Non
     if cli.as_json:
         from rbee_ssh.cli import shapes
 
-        console.json(shapes.cleaned(report.stopped, report.kept, report.pruned, report.unreachable))
+        console.json(
+            shapes.cleaned(report.stopped, report.kept, report.pruned, report.unreachable, dry_run=dry_run)
+        )
     else:
         for identity in report.stopped:
             console.line(f"{'would stop' if dry_run else 'stopped'} {identity}")

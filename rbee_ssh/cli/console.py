@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
 from rbee_ssh.cli.progress import Bar
-from rbee_ssh.cli.text import Column, clean, strip_controls, table
+from rbee_ssh.cli.text import Column, clean, in_inventory, json_escaped, strip_controls, table
 from rbee_ssh.errors import DiskFull, RbeeError
 
 if TYPE_CHECKING:
@@ -59,13 +59,16 @@ class Console:
         as_json: bool = False,
         quiet: bool = False,
         verbose: bool = False,
+        inventory: str | None = None,
         stdout: IO[str] | None = None,
         stderr: IO[str] | None = None,
         environ: Mapping[str, str] | None = None,
     ) -> None:
         self.as_json = as_json
+        self.events = False  # with --json, each line is an event: an error is one, too
         self._quiet = quiet
         self._verbose = verbose
+        self._inventory = inventory  # the one that was given: commands that are told are for it
         self._out = sys.stdout if stdout is None else stdout
         self._err = sys.stderr if stderr is None else stderr
         environ = os.environ if environ is None else environ
@@ -86,7 +89,7 @@ class Console:
 
     def say(self, text: str) -> None:
         if not self._quiet:
-            self._tell(text)
+            self._tell(self._told(text))
 
     def detail(self, text: str) -> None:
         if self._verbose and not self._quiet:
@@ -94,7 +97,7 @@ class Console:
 
     def warn(self, text: str) -> None:
         if not self._quiet:
-            self._tell(f"{self._coloured(_YELLOW, 'warning:')} {_indented(text)}", cleaned=True)
+            self._tell(f"{self._coloured(_YELLOW, 'warning:')} {_indented(self._told(text))}", cleaned=True)
 
     def progress(self, label: str, done: int, total: int | None) -> None:
         if self._bar and not self._quiet:
@@ -205,12 +208,17 @@ class Console:
     def fail(self, error: RbeeError) -> None:
         """The error: JSON on stdout with `--json`, else two lines on stderr. Raises as `answer`."""
         self._clear()
+        error.hint = error.hint and self._told(error.hint)
         if self.as_json:
-            self._write(json_line({"error": error.as_json()}))
+            event = {"event": "error"} if self.events else {}
+            self._write(json_line(event | {"error": error.as_json()}))
             return
         self._tell(f"{self._coloured(_RED, 'error:')} {_indented(error.message)}", cleaned=True)
         if error.hint:
             self._tell(f"{self._coloured(_RED, 'hint:')} {_indented(error.hint)}", cleaned=True)
+
+    def _told(self, text: str) -> str:
+        return in_inventory(text, self._inventory) if self._inventory else text
 
     def ask(self, question: str) -> bool | None:
         """A yes or no from the terminal; None where there is none, as in a pipe or under cron."""
@@ -289,12 +297,9 @@ class Console:
 
 
 def json_line(value: Any) -> bytes:
-    """One line of JSON in UTF-8. Half a surrogate pair, which UTF-8 cannot hold, stays an escape."""
-    try:
-        text = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-    except UnicodeEncodeError:
-        text = json.dumps(value, separators=(",", ":")).encode()
-    return text + b"\n"
+    """One line of JSON in UTF-8. What would steer a terminal, and half a surrogate pair, which UTF-8 cannot
+    hold, are escapes: the same text to whoever reads JSON."""
+    return json_escaped(json.dumps(value, ensure_ascii=False, separators=(",", ":"))).encode() + b"\n"
 
 
 def _encoded(text: str) -> bytes:

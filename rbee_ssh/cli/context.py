@@ -36,7 +36,12 @@ class Cli:
         """Made at first use, when all options have been read."""
         from rbee_ssh.cli.console import Console
 
-        return Console(as_json=self.as_json, quiet=self.quiet, verbose=self.verbose or self.debug)
+        return Console(
+            as_json=self.as_json,
+            quiet=self.quiet,
+            verbose=self.verbose or self.debug,
+            inventory=self.inventory_path,
+        )
 
     def inventory(self) -> Inventory:
         """The inventory, read once.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rbee_ssh.workers.types import Done, Event, InferRequest
 
 _SAMPLING = ("max_tokens", "temperature", "top_p", "top_k", "min_p", "seed", "stop")
-_WORKER = ("model", "node", "context", "parallel", "engine", "backend", "device")
+_WORKER = ("model", "node", "context", "parallel", "engine", "backend", "device", "no_evict")
 
 
 class Number(click.FloatRange):
@@ -78,6 +78,7 @@ def infer(cli: Cli, /, words: tuple[str, ...], prompt: str | None, **options: An
     request = _request(cli, words, prompt, options)
     console = cli.console
     emit = _json_lines(console) if cli.as_json else _text(console)
+    console.events = True
 
     from rbee_ssh.workers.infer import infer as answer
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rbee_ssh import __version__
+from rbee_ssh.cli import signals
 from rbee_ssh.cli.context import Cli
 from rbee_ssh.cli.options import LazyGroup
 
@@ -29,7 +31,6 @@ COMMANDS = {
     "cron": "rbee_ssh.cli.cron:cron",
     "tunnel": "rbee_ssh.cli.tunnel:tunnel",
 }
-CANCELLED_STATUS = 130
 SIGPIPE_STATUS = 141  # what a shell shows for a program that a closed pipe has ended
 _COMPLETE = "_RBEE_COMPLETE"
 
@@ -65,7 +66,9 @@ def main() -> None:
     # Imports make much and leave nothing to collect; looking for it took 17 of the 240 ms they take.
     # run_async turns it on again.
     gc.disable()
-    sys.exit(run(sys.argv[1:]))
+    status = run(sys.argv[1:])
+    signals.leaving()
+    sys.exit(status)
 
 
 def run(args: Sequence[str]) -> int:
@@ -103,7 +106,9 @@ def _report(error: BaseException, cli: Cli, args: Sequence[str]) -> int:
     # A usage error may come before --json was read.
     plain = list(args[: args.index("--")]) if "--" in args else list(args)
     as_json = cli.as_json or "--json" in plain
-    console = cli.console if as_json == cli.as_json else Console(as_json=as_json, quiet=cli.quiet)
+    console = cli.console
+    if as_json != cli.as_json:
+        console = Console(as_json=as_json, quiet=cli.quiet, inventory=cli.inventory_path)
     if isinstance(error, click.exceptions.NoArgsIsHelpError) and not as_json:
         error.show(sys.stderr)
         return error.exit_code
@@ -132,19 +137,13 @@ def _stdout_gone() -> bool:
 
 
 def _catch_signals() -> None:
-    """SIGTERM and SIGHUP end us as Ctrl+C does; whatever of them comes second ends us at once."""
-    import signal
-
-    interrupted = False
+    """SIGTERM and SIGHUP end us as Ctrl+C does."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        nonlocal interrupted
-        if interrupted:
-            os._exit(CANCELLED_STATUS)
-        interrupted = True
-        raise KeyboardInterrupt
+        if signals.is_first():
+            raise KeyboardInterrupt
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in signals.SIGNALS:
         # What the parent ignores stays ignored: SIGHUP under nohup, SIGINT in a script's background job.
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, interrupt)

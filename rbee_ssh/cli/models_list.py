@@ -36,9 +36,9 @@ COLUMNS = (
 def list_(cli: Cli, nodes: tuple[str, ...], tags: tuple[str, ...]) -> None:
     """List the models that rbee keeps on the nodes, all nodes asked at once.
 
-    ID is what `rm`, `copy` and `verify` take: the first digits of the model's SHA-256. VERIFIED and USED say
-    how long ago its SHA-256 was compared and a worker was started with it. Files that are used in place
-    (file:///…) are not the store's.
+    ID is what `rm`, `copy` and `verify` take, four of its digits at least: the beginning of the model's
+    SHA-256. VERIFIED and USED say how long ago its SHA-256 was compared, and a worker was last started with
+    it, or it came. Files that are used in place (file:///…) are not the store's.
 
     \b
       rbee models list
@@ -67,9 +67,15 @@ def list_(cli: Cli, nodes: tuple[str, ...], tags: tuple[str, ...]) -> None:
     for shelf in found:
         if shelf.parts:
             held = sum(part.size for part in shelf.parts)
-            console.detail(f"{shelf.node}: {len(shelf.parts)} partial files hold {size(held)}")
+            count = f"{len(shelf.parts)} partial file" + "s" * (len(shelf.parts) > 1)
+            console.say(
+                f"{shelf.node}: what transfers left that were cut, {count}, holds {size(held)}: "
+                f"rbee models prune --partial --older-than 0s --node {shelf.node}"
+            )
     for name, error in silent.items():
         console.warn(unreachable(name, error))
+    if silent and not found:  # there is nothing that is known
+        click.get_current_context().exit(1)
 
 
 def row(model: StoredModel, now: float) -> list[str]:

@@ -10,7 +10,7 @@ import click
 from rbee_ssh.cli.context import Cli, pass_cli
 from rbee_ssh.cli.options import command, tag_option
 from rbee_ssh.cli.run import run_async
-from rbee_ssh.cli.text import size
+from rbee_ssh.cli.text import size, unreachable
 from rbee_ssh.errors import UsageInvalid
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def pull(
         cli.console.json(shapes.pulled(done, failed))
     elif failed:
         for name, error in failed.items():
-            cli.console.warn(f"{name}: {error.message}\nhint: {error.hint}" if error.hint else error.message)
+            cli.console.warn(unreachable(name, error))
     if failed:
         click.get_current_context().exit(1)
 

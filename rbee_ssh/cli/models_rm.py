@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rbee_ssh.cli.context import Cli, pass_cli
-from rbee_ssh.cli.options import DURATION, command, tag_option
+from rbee_ssh.cli.options import AGE, command, tag_option
 from rbee_ssh.cli.run import run_async
 from rbee_ssh.cli.text import size, unreachable
 
@@ -47,21 +47,23 @@ def rm(
 
 
 @command(short_help="Remove the models that nobody has used for a while.")
-@click.option(
-    "--older-than", type=DURATION, metavar="TIME", required=True, help="Unused for so long: 30d, 12h."
-)
+@click.option("--older-than", type=AGE, metavar="TIME", required=True, help="Unused for so long: 30d, 12h.")
 @click.option("--node", "nodes", multiple=True, metavar="NAME", help="Only this node's. May be repeated.")
 @tag_option
+@click.option("--partial", is_flag=True, help="Only what cut transfers left, no model.")
 @click.option("--dry-run", is_flag=True, help="Say what would be removed, and remove nothing.")
 @pass_cli
-def prune(cli: Cli, older_than: float, nodes: tuple[str, ...], tags: tuple[str, ...], dry_run: bool) -> None:
+def prune(
+    cli: Cli, older_than: float, nodes: tuple[str, ...], tags: tuple[str, ...], partial: bool, dry_run: bool
+) -> None:
     """Remove the models with which no worker was started for a while, on all nodes at once.
 
-    What a worker has is left alone. What transfers left that were cut more than a day ago goes too.
+    What a worker has is left alone. What cut transfers left goes too, if it is as old, or older than a day.
 
     \b
       rbee models prune --older-than 30d --dry-run
       rbee models prune --older-than 30d
+      rbee models prune --older-than 0s --partial
     """
     names = cli.nodes(nodes, tags)
 
@@ -69,7 +71,7 @@ def prune(cli: Cli, older_than: float, nodes: tuple[str, ...], tags: tuple[str, 
 
     async def work() -> Removal:
         async with cli.fleet() as fleet:
-            return await store.prune(fleet, names, older_than=older_than, dry_run=dry_run)
+            return await store.prune(fleet, names, older_than=older_than, dry_run=dry_run, partial=partial)
 
     report(cli, run_async(work), dry_run=dry_run)
 
@@ -83,7 +85,7 @@ def report(cli: Cli, done: Removal, *, asked: bool = False, dry_run: bool = Fals
     if cli.as_json:
         from rbee_ssh.cli import shapes_models
 
-        console.json(shapes_models.removed(done))
+        console.json(shapes_models.removed(done, dry_run=dry_run))
     else:
         word = "would remove" if dry_run else "removed"
         for model in done.removed:

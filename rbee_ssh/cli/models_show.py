@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import TYPE_CHECKING
 
 import click
@@ -24,6 +25,7 @@ CONTEXT_COLUMNS = (
     Column("COMPUTE", right=True),
     Column("ENGINE", right=True),
     Column("TOTAL", right=True),
+    Column("BY"),
 )
 NODE_COLUMNS = (
     Column("NODE"),
@@ -98,7 +100,9 @@ def show(
     for line in metadata(shown):
         console.line(line)
     console.line("")
-    console.table(CONTEXT_COLUMNS, [context_row(each, found) for each, found in shown.contexts])
+    console.table(
+        CONTEXT_COLUMNS, [context_row(each, found, shown.measured) for each, found in shown.contexts]
+    )
     console.line("")
     tokens = shown.settings.context or shown.header.number("context_length")
     console.line(f"With a context of {tokens} tokens × {shown.settings.slots}:")
@@ -152,17 +156,17 @@ def _heads(value: object) -> str:
     return str(value) if value is not None else "?"
 
 
-def context_row(context: int, found: Estimate) -> list[str]:
-    """A context's line: RAM and GPU together."""
+def context_row(context: int, found: Estimate, measured: Container[int] = ()) -> list[str]:
+    """A context's line: RAM and GPU together, and whether a worker was seen to take it."""
     both = (found.ram, found.device)
     cells = [
         sum(need.weights for need in both),
-        sum(need.cache + need.state for need in both),
+        sum(need.cache + need.state + need.kept for need in both),
         sum(need.compute for need in both),
         sum(need.engine for need in both),
         sum(need.total for need in both),
     ]
-    return [str(context), *map(size, cells)]
+    return [str(context), *map(size, cells), "measured" if context in measured else "estimate"]
 
 
 def node_row(one: OnNode) -> list[str]:

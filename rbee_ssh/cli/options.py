@@ -168,3 +168,15 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic for the ch
 
 
 DURATION = Duration()
+
+
+class Age(Duration):
+    """A span with its unit: 30 may mean days to one and seconds to another, and what it removes is gone."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if str(value).strip("0123456789. ") == "" and str(value).strip("0. "):
+            self.fail(f"{value} of what? {value}d is days, {value}h is hours", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+AGE = Age()

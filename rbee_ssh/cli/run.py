@@ -9,18 +9,19 @@ import os
 import select
 import signal
 import stat
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from types import FrameType
 from typing import TypeVar
 
 from rbee_ssh.cli.console import OutputClosed
+from rbee_ssh.cli.signals import SIGNALS, is_first
 from rbee_ssh.errors import Cancelled
 
 T = TypeVar("T")
 
 GRACE = 5.0  # seconds that tidying up after Ctrl+C may take
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def run_async(work: Callable[[], Awaitable[T]], *, stream: bool = False) -> T:
@@ -74,7 +75,7 @@ class _Stop:
     @contextlib.contextmanager
     def signals(self) -> Iterator[None]:
         # What the parent ignores stays ignored: SIGHUP under nohup, SIGINT in a script's background job.
-        before = {s: signal.getsignal(s) for s in _SIGNALS}
+        before = {s: signal.getsignal(s) for s in SIGNALS}
         for number, handler in before.items():
             if handler is not signal.SIG_IGN:
                 # Not loop.add_signal_handler: while a write to a full pipe blocks, the loop does not turn.
@@ -86,12 +87,12 @@ class _Stop:
                 signal.signal(number, handler)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self._signalled:
-            os._exit(Cancelled.exit_status)
+        if not is_first():
+            return
         self._signalled = True
         if self.loop is None or self.task is None:
             raise KeyboardInterrupt
-        self._leave = threading.Timer(GRACE, os._exit, (Cancelled.exit_status,))
+        self._leave = threading.Timer(GRACE, _leave)
         self._leave.daemon = True
         self._leave.start()
         self.loop.call_soon_threadsafe(self.task.cancel, signal.Signals(number).name)
@@ -109,6 +110,17 @@ class _Stop:
             raise Cancelled("cancelled") from None
         if self._closed:
             raise OutputClosed from None
+
+
+def _leave() -> None:
+    """End while the main thread hangs, perhaps with the console's locks: a word, if it can be had at once."""
+    try:
+        poll = select.poll()
+        poll.register(2, select.POLLOUT)
+        if sys.stderr is not None and poll.poll(0) == [(2, select.POLLOUT)]:
+            os.write(2, b"cancelled; tidying up took too long\n")
+    finally:
+        os._exit(Cancelled.exit_status)
 
 
 @contextlib.contextmanager

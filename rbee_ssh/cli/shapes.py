@@ -61,6 +61,10 @@ def worker(one: Worker) -> dict[str, Any]:
         "started_at": one.started_at,
         "idle_seconds": one.idle_seconds,
         "lease_seconds": one.lease_seconds,
+        "context": one.context,
+        "parallel": one.parallel,
+        "memory_bytes": one.memory,
+        "device_memory_bytes": one.device_memory,
         "log": one.log,
     }
 
@@ -87,9 +91,11 @@ def cleaned(
     kept: Iterable[tuple[str, str]],
     pruned: Iterable[str],
     unreachable_nodes: Mapping[str, RbeeError],
+    *,
+    dry_run: bool = False,
 ) -> dict[str, Any]:
-    """`cleanup`."""
-    return {
+    """`cleanup`. With a dry run nothing was stopped, and that is said, too."""
+    return ({"dry_run": True} if dry_run else {}) | {
         "stopped": list(ids),
         "kept": [{"id": identity, "why": why} for identity, why in kept],
         "pruned": list(pruned),

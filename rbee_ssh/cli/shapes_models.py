@@ -70,9 +70,9 @@ def verified(verdicts: Iterable[Verdict], silent: Mapping[str, RbeeError]) -> di
     }
 
 
-def removed(done: Removal) -> dict[str, Any]:
-    """`models rm` and `models prune`."""
-    return {
+def removed(done: Removal, *, dry_run: bool = False) -> dict[str, Any]:
+    """`models rm` and `models prune`. With a dry run nothing was removed, and that is said, too."""
+    return ({"dry_run": True} if dry_run else {}) | {
         "removed": [model(one) for one in done.removed],
         "kept": [model(one) for one in done.kept],
         "in_use": [{**model(one), "users": list(users)} for one, users in done.mapped],

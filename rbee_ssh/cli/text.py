@@ -8,6 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rbee_ssh.errors import RbeeError
+from rbee_ssh.ssh.quote import quote
+
+_COMMAND = re.compile(
+    r"(?<![\w./-])rbee ((?:--verbose )?(?:infer|nodes|models|workers|cleanup|cron|tunnel)\b"
+    r"(?![^\n`]* --help$))",
+    re.MULTILINE,
+)
 
 # C0 without tab and line feed, DEL, C1.
 _STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -31,6 +38,11 @@ def clean(text: str) -> str:
 def clean_line(text: str) -> str:
     """As `clean`, line feeds and tabs too: the result is one line whatever a node put into a name."""
     return _HARMFUL_IN_LINE.sub(_escaped, text)
+
+
+def json_escaped(text: str) -> str:
+    """JSON with everything harmful in it as JSON's own escapes: it can only stand inside of strings."""
+    return _HARMFUL.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
 
 
 def strip_controls(text: str) -> str:
@@ -208,3 +220,8 @@ def span(seconds: float) -> str:
     if whole < 86400:
         return f"{whole // 3600}h{whole % 3600 // 60:02}m"
     return f"{whole // 86400}d{whole % 86400 // 3600:02}h"
+
+
+def in_inventory(text: str, path: str) -> str:
+    """A text whose commands are for the inventory that this command was given by an option."""
+    return _COMMAND.sub(lambda found: f"rbee --inventory {quote(path)} {found[1]}", text)

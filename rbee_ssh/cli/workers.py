@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -9,7 +10,7 @@ import click
 from rbee_ssh.cli.context import Cli, pass_cli
 from rbee_ssh.cli.options import group
 from rbee_ssh.cli.run import run_async
-from rbee_ssh.cli.text import Column, span, unreachable
+from rbee_ssh.cli.text import Column, size, span, unreachable
 from rbee_ssh.cli.wanted import worker_options, worker_request
 from rbee_ssh.errors import RbeeError, UsageInvalid
 
@@ -23,6 +24,8 @@ COLUMNS = (
     Column("MODEL", keep="end"),
     Column("ENGINE", keep="start"),
     Column("STATE"),
+    Column("CONTEXT", right=True, spare=3),
+    Column("MEMORY", right=True, spare=2),
     Column("IDLE", right=True),
     Column("LEASE", right=True, spare=1),
 )
@@ -44,7 +47,9 @@ def list_(cli: Cli, node: tuple[str, ...]) -> None:
     """List the workers of all nodes, whoever started them.
 
     States: starting, loading, idle, busy, stopping, stopped; failed (ended before it was ready), dead (gone
-    without a word), unknown (its node cannot be reached).
+    without a word), unknown (its node cannot be reached). CONTEXT is what each request may take, with the
+    number of slots before it; MEMORY what the worker has of RAM now, its model among it, and what it was
+    expected to take of GPUs.
 
     \b
       rbee workers list
@@ -75,7 +80,13 @@ def row(worker: Worker) -> list[str]:
     """A worker's line in the table."""
     idle = "" if worker.idle_seconds is None else span(worker.idle_seconds)
     lease = span(worker.lease_seconds)
-    return [worker.id, worker.node, worker.model, worker.engine, worker.state, idle, lease]
+    context = "" if worker.context is None else str(worker.context)
+    if context and worker.parallel > 1:
+        context = f"{worker.parallel} × {context}"
+    memory = "" if worker.memory is None else size(worker.memory)
+    if worker.device_memory:
+        memory = f"{memory or '?'} + {size(worker.device_memory)} GPU"
+    return [worker.id, worker.node, worker.model, worker.engine, worker.state, context, memory, idle, lease]
 
 
 @workers.command(short_help="Start a worker, and print its id.")
@@ -176,16 +187,21 @@ def logs(cli: Cli, worker: str, follow: bool, lines: int) -> None:
       rbee workers logs 3f9a -f | grep -i error
     """
     console = cli.console
-    json_lines = LineSplitter()
+
+    from rbee_ssh.workers.command import Lines
+    from rbee_ssh.workers.logs import follow_log
+
+    json_lines = Lines()
 
     def write(data: bytes) -> None:
         if cli.as_json:
-            for line in json_lines.feed(data):
-                console.json({"line": line})
+            tell(json_lines.feed(data))
         else:
             console.raw(data)
 
-    from rbee_ssh.workers.logs import follow_log
+    def tell(lines: Iterable[bytes]) -> None:
+        for line in lines:
+            console.json({"line": line.decode("utf-8", "replace")})
 
     async def work() -> None:
         async with cli.fleet() as fleet:
@@ -194,22 +210,4 @@ def logs(cli: Cli, worker: str, follow: bool, lines: int) -> None:
     try:
         run_async(work, stream=True)
     finally:
-        for line in json_lines.close():
-            console.json({"line": line})
-
-
-class LineSplitter:
-    """Bytes of a log in, whole lines out."""
-
-    def __init__(self) -> None:
-        self._rest = b""
-
-    def feed(self, data: bytes) -> list[str]:
-        """The lines that this completes."""
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        return [line.decode("utf-8", "replace") for line in lines]
-
-    def close(self) -> list[str]:
-        """The last line, when it lacks its end."""
-        rest, self._rest = self._rest, b""
-        return [rest.decode("utf-8", "replace")] if rest else []
+        tell(json_lines.close())

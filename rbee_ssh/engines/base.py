@@ -69,6 +69,14 @@ class Launch:
     files: tuple[tuple[str, str], ...] = ()  # name in the worker's directory, text
 
 
+# What llama.cpp's server keeps of prompts beside its slots, unless the preset's arguments say otherwise. Its
+# own defaults are 8 GiB of caches that slots have left, and for models with windows or recurrent layers 32
+# copies of a slot's state: more than many nodes have, all of it taken long after the load. A slot remembers
+# its last prompt in any case; the two copies are for a conversation that goes on behind its last answer.
+CACHE_RAM_MIB = 0
+CHECKPOINTS = 2
+
+
 class Readiness(Enum):
     READY = "ready"
     LOADING = "loading"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from posixpath import basename
 
 from rbee_ssh.engines import devices
-from rbee_ssh.engines.base import Launch, LaunchSettings, Readiness
+from rbee_ssh.engines.base import CACHE_RAM_MIB, CHECKPOINTS, Launch, LaunchSettings, Readiness
 
 # Options that place the model by themselves; ours would contradict them.
 _PLACING = ("--device", "-dev", "--rpc")
@@ -64,13 +64,16 @@ def _placement(settings: LaunchSettings) -> tuple[str, ...]:
 
 def _environment(settings: LaunchSettings) -> tuple[tuple[str, str], ...]:
     # As variables, because a build that does not know one of them ignores it: the options have come, changed
-    # their names and may go. No web page, none of another origin, and nothing is to be fetched.
+    # their names and may go. No web page, none of another origin, nothing is to be fetched, and no memory is
+    # taken that was not estimated.
     env: list[tuple[str, str]] = [
         ("LLAMA_ARG_NO_WEBUI", "1"),
         ("LLAMA_ARG_UI", "0"),
         ("LLAMA_ARG_CORS_ORIGINS", "localhost"),
         ("LLAMA_ARG_OFFLINE", "1"),
         ("LLAMA_OFFLINE", "1"),
+        ("LLAMA_ARG_CACHE_RAM", str(CACHE_RAM_MIB)),
+        ("LLAMA_ARG_CTX_CHECKPOINTS", str(CHECKPOINTS)),
     ]
     if settings.backend == "cuda":
         env.append(("CUDA_DEVICE_ORDER", "PCI_BUS_ID"))

@@ -8,7 +8,7 @@ from posixpath import basename, join
 
 from rbee_ssh.engines import devices
 from rbee_ssh.engines.arguments import pairs
-from rbee_ssh.engines.base import Launch, LaunchSettings, Readiness
+from rbee_ssh.engines.base import CACHE_RAM_MIB, CHECKPOINTS, Launch, LaunchSettings, Readiness
 
 
 class XLlamaCpp:
@@ -34,6 +34,8 @@ class XLlamaCpp:
                 "parallel": settings.parallel,
                 "backend": settings.backend,
                 "device_prefixes": devices.PREFIXES.get(settings.backend, ()),
+                "cache_ram_mib": CACHE_RAM_MIB,
+                "n_ctx_checkpoints": CHECKPOINTS,
                 "args": pairs(settings.args),
             },
             indent=1,

@@ -51,6 +51,10 @@ NAMES = {
     "slots": "endpoint_slots",
     "cache_reuse": "n_cache_reuse",
     "cache_ram": "cache_ram_mib",
+    "cram": "cache_ram_mib",
+    "ctx_checkpoints": "n_ctx_checkpoints",
+    "ctxcp": "n_ctx_checkpoints",
+    "swa_checkpoints": "n_ctx_checkpoints",
     "mm": "mmproj.path",
     "mmproj": "mmproj.path",
     "rope_scaling": "rope_scaling_type",
@@ -184,7 +188,9 @@ def fill(params: Any, settings: dict[str, Any], key: str) -> None:
     elif settings["backend"] != "auto":
         params.n_gpu_layers = 999  # all: what does not fit is an error, not a slower run
     # Settings that have come and may go. No web page, none of another origin; nothing is to be fetched.
-    for name, value in (("ui", False), ("cors_origins", "localhost"), ("offline", True)):
+    settled = {"ui": False, "cors_origins": "localhost", "offline": True}
+    settled |= {name: settings[name] for name in ("cache_ram_mib", "n_ctx_checkpoints")}
+    for name, value in settled.items():
         if hasattr(params, name):
             setattr(params, name, value)
     for name, text in settings["args"]:

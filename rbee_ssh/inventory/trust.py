@@ -7,6 +7,7 @@ it may not run anything of its own on this one.
 from __future__ import annotations
 
 import ipaddress
+import shlex
 import socket
 import stat
 from collections.abc import Collection, Mapping
@@ -106,6 +107,6 @@ def untrusted(file: str, problem: str, faults: list[Fault]) -> InventoryUntruste
     listed = "\n" + described(file, faults) if faults else ""
     return InventoryUntrusted(
         f"{file} was found here, not named, and {problem}{listed}",
-        hint=f"read it, then name it: rbee --inventory {file} …",
+        hint=f"read it, then name it: rbee --inventory {shlex.quote(file)} …",
         details=details(file, faults) if faults else {"file": file},
     )

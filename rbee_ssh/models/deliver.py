@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from rbee_ssh.errors import ChecksumMismatch, ConnectionLost, ModelInvalid, ModelNotFound
 from rbee_ssh.models import outgoing, receiver, store
 from rbee_ssh.models.outgoing import Outgoing, Stamp
-from rbee_ssh.models.receiver import Compare, Incoming, Placed, Receiver, Short
+from rbee_ssh.models.receiver import Compare, Incoming, Later, Placed, Receiver, Short
 from rbee_ssh.models.store import Note
 from rbee_ssh.models.tally import Tally
 from rbee_ssh.registry import Registry
@@ -66,8 +66,12 @@ async def deliver_all(
     if len(files) == 1:
         return await deliver(connection, files[0], models_dir, story, tally=tally)
     first = await files[0].sum(story)
-    for file in reversed(files):
-        placed = await deliver(connection, file, models_dir, story, first=first, tally=tally)
+    places = [store.local_place(first, file.name) for file in files]
+    for at in reversed(range(len(files))):
+        later = tuple(Later(places[n], files[n].key, files[n].size) for n in range(at))
+        placed = await deliver(
+            connection, files[at], models_dir, story, place=places[at], later=later, tally=tally
+        )
     return placed
 
 
@@ -77,7 +81,8 @@ async def deliver(
     models_dir: str,
     story: Story,
     *,
-    first: str | None = None,
+    place: str | None = None,
+    later: tuple[Later, ...] = (),
     tally: Tally | None = None,
     origin: Origin | None = None,
 ) -> Placed:
@@ -85,7 +90,9 @@ async def deliver(
 
     Args:
         models_dir: of the node, absolute or with a leading ~/.
-        first: the SHA-256 of a split model's first part, in whose directory all parts lie.
+        place: where in the store it has to lie, for a part of a split model; the same bytes elsewhere in the
+            store do for a file that stands alone.
+        later: the parts that come after it.
         tally: where to count bytes, when several transfers share a progress line.
         origin: where it really came from; a local file without it.
 
@@ -98,12 +105,16 @@ async def deliver(
     """
     tally = tally or Tally(story, f"sending {file.name}", file.size)
     theirs = ""
+
+    def incoming() -> Incoming:  # its SHA-256 may be known by now
+        return Incoming(models_dir, file.key, file.size, file.name, file.sha256, place, later)
+
     for attempt in (1, 2):
         try:
-            found = await _arrived(connection, file, models_dir, story, tally, anew=attempt == 2)
+            found = await _arrived(connection, file, incoming(), story, tally, anew=attempt == 2)
         except Compare:
             await file.sum(story)
-            found = await _arrived(connection, file, models_dir, story, tally, anew=attempt == 2)
+            found = await _arrived(connection, file, incoming(), story, tally, anew=attempt == 2)
         if isinstance(found, Placed):
             tally.count(connection.name, file.name, file.size)
             return found
@@ -112,13 +123,13 @@ async def deliver(
         if theirs in (ours, ""):
             if not theirs:
                 story.warn(f"{connection.name} has no SHA-256 program: only the size was compared")
-            where = origin.place if origin else store.local_place(first or ours, file.name)
+            where = place or (origin.place if origin else store.local_place(ours, file.name))
             note = await _note(file, ours, origin, verified=bool(theirs))
-            placed = await receiver.place(connection, _incoming(file, models_dir), where, note, ours)
+            placed = await receiver.place(connection, incoming(), where, note, ours)
             if placed is not None:
                 return placed
         else:
-            await receiver.forget(connection, _incoming(file, models_dir))
+            await receiver.forget(connection, incoming())
         if attempt == 1:
             story.warn(f"what arrived on {connection.name} differs from {file.path}; sending it once more")
     raise ChecksumMismatch(
@@ -128,15 +139,17 @@ async def deliver(
     )
 
 
-def _incoming(file: Outgoing, models_dir: str) -> Incoming:
-    return Incoming(models_dir, file.key, file.size, file.name, file.sha256)
-
-
 async def _arrived(
-    connection: Connection, file: Outgoing, models_dir: str, story: Story, tally: Tally, *, anew: bool
+    connection: Connection,
+    file: Outgoing,
+    incoming: Incoming,
+    story: Story,
+    tally: Tally,
+    *,
+    anew: bool,
+    again: bool = True,
 ) -> Placed | str:
     """Bring the bytes there. Where the file is already, or the SHA-256 of what arrived."""
-    incoming = _incoming(file, models_dir)
     try:
         async with receiver.receiving(connection, incoming, story, anew=anew) as ready:
             if isinstance(ready, Placed):
@@ -154,6 +167,8 @@ async def _arrived(
     except OSError as error:
         raise ModelNotFound(f"{file.path}: {error.strerror}", details={"path": file.path}) from error
     except Short as error:
+        if error.moved and again:  # by another command: to where it is found now
+            return await _arrived(connection, file, incoming, story, tally, anew=anew, again=False)
         raise ConnectionLost(
             f"node {connection.name!r} stopped taking {file.name} before its end",
             hint="run the command again: it goes on where it stopped",

@@ -27,6 +27,8 @@ FETCH = Path(__file__).with_name("fetch.sh")
 JOB = Path(__file__).with_name("fetch_job.sh")
 GET = Path(__file__).with_name("get.py")
 FOLLOW_SECONDS = 60  # of one question; then it is asked again
+_RUNNING = frozenset({"beginning", "renewed", "fetching", "waiting", "verifying"})
+REST_SECONDS = 0.5  # between two questions: a node may answer anything, at once
 MIB = 2**20
 Links = Callable[[], Awaitable[Sequence[str] | None]]
 
@@ -141,8 +143,10 @@ class _Watch:
             word = answer.state.split(" ")[0]
             if word in ("present", "done"):
                 return self._placed(answer, fresh=fresh or word == "done")
-            if word == "absent" or word == "expired" or (word == "gone" and restarts):
+            if (word == "absent" and not fresh) or word == "expired" or (word == "gone" and restarts):
                 restarts -= word == "gone"
+                if word == "expired":
+                    await asyncio.sleep(REST_SECONDS)
                 found = await self._links()
                 if found is None:
                     raise NoLink
@@ -157,10 +161,17 @@ class _Watch:
             elif word in ("failed", "gone"):
                 tries = connection.timeouts.download_tries
                 raise fetch_failure.ended(connection.name, remote, answer.state, answer.done, tries)
+            elif word not in _RUNNING:
+                raise ResponseInvalid(
+                    f"node {connection.name!r} does not say how far {remote.name} is",
+                    hint=f"rbee --verbose nodes status {connection.name}",
+                    details={"node": connection.name, "state": word},
+                )
             elif detach:
                 return Fetched(self._path(), remote.size or 0, 0, running=True)
             else:
                 mode, links = "look", ()
+                await asyncio.sleep(REST_SECONDS)
 
     def found(self, answer: _Answer) -> Fetched | None:
         """Where it is, if it is there."""

@@ -9,7 +9,7 @@
 # Whether a file is there as the note beside it says: $1 path, $2 size, $3 SHA-256 or ETag. BYTES: its size.
 rbee_in_place() {
     rbee_size "$1"
-    [ -f "$1" ] || return 1
+    [ -f "$1" ] && ! rbee_differs "$1.json" || return 1
     [ -z "$2" ] || [ "$BYTES" = "$2" ] || return 1
     [ -z "$3" ] || grep -q -F -e "$3" "$1.json" 2>/dev/null
 }
@@ -140,7 +140,8 @@ rbee_decide() {
     rbee_expire
     rbee_survey "$@"
     umask 077
-    FREE=$(df -Pk "$IN" 2>/dev/null | awk 'NR == 2 { print $4 }')
+    rbee_free "$IN"
+    FREE=$RBEE_FREE
     if [ "$ABSENT" -eq 0 ]; then
         rm -rf "$FETCH"
         NEXT=present

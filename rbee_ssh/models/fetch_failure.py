@@ -21,6 +21,7 @@ from rbee_ssh.node import refusals
 from rbee_ssh.ssh.quote import quote
 
 MIB = 2**20
+THIS_MACHINE = "this machine"  # the name of the node that fetches for others
 
 
 def complain(node: str, remote: Remote, problem: Sequence[str], locked: str) -> None:
@@ -38,19 +39,31 @@ def complain(node: str, remote: Remote, problem: Sequence[str], locked: str) -> 
     if problem[0] == "short" and len(problem) > 2:
         need, free = (int(v) if re.fullmatch("[0-9]{1,18}", v) else 0 for v in problem[1:3])
         raise DiskShort(
-            f"node {node!r} has {free // MIB} MiB free for models; {remote.name} needs {need // MIB} MiB "
+            f"{_who(node)} has {free // MIB} MiB free for models; {remote.name} needs {need // MIB} MiB "
             "more, and 64 MiB to spare",
-            hint=f"rbee models prune --older-than 30d --node {node}   # or set models_dir in the inventory",
+            hint=_space(node),
             details={"node": node, "need_bytes": need, "free_bytes": free},
         )
     if problem[0] != "directory":
         raise refusals.unwritable(node, problem[0])
     path = problem[-1]
     raise ShellUnusable(
-        f"node {node!r}: {path} cannot be written",
-        hint=f"set models_dir for {node} in the inventory to a directory of that login's",
+        f"{_who(node)}: {path} cannot be written",
+        hint="make it yours, or push the file from where it is"
+        if node == THIS_MACHINE
+        else f"set models_dir for {node} in the inventory to a directory of that login's",
         details={"node": node, "path": path},
     )
+
+
+def _who(node: str) -> str:
+    return node if node == THIS_MACHINE else f"node {node!r}"
+
+
+def _space(node: str) -> str:
+    if node == THIS_MACHINE:
+        return "free some space in the home directory of this machine"
+    return f"rbee models prune --older-than 30d --node {node}   # or set models_dir in the inventory"
 
 
 def ended(node: str, remote: Remote, state: str, done: int, tries: int) -> ModelFault:
@@ -65,25 +78,29 @@ def ended(node: str, remote: Remote, state: str, done: int, tries: int) -> Model
     words = state.removeprefix("failed ").split(" ")
     word, rest = words[0], [*words[1:], "", ""]
     details = {"node": node, "reference": display, "done_bytes": done, "size": total, "state": state}
+    here, who = node == THIS_MACHINE, _who(node)
     again = f"rbee models pull {quote(display)} --node {quote(node)}"
+    via_here = None if here else f"{again} --via here"
     if word == "full":
         return DiskFull(
-            f"node {node!r}: the disk filled while {remote.name} was fetched; the partial file was removed",
-            hint=f"rbee models prune --older-than 30d --node {node}   # or set models_dir in the inventory",
+            f"{who}: the disk filled while {remote.name} was fetched; the partial file was removed",
+            hint=_space(node),
             details=details,
         )
     if word == "mismatch":
         return ChecksumMismatch(
-            f"node {node!r}: what came of {display} is not that file, twice; it was removed",
-            hint=f"{again} --via here   # is something on the node's way changing it?",
+            f"{who}: what came of {display} is not that file, twice; it was removed",
+            hint="is something on the way, a proxy perhaps, changing it?"
+            if here
+            else f"{via_here}   # is something on the node's way changing it?",
             details=details | {"expected": remote.files[0].sha256, "got_bytes": rest[0], "got": rest[1]},
         )
     if word == "missing":
         return ModelNotFound(f"{display}: the server has no such file (404)", details=details)
     if word == "refused":
         return ModelForbidden(
-            f"{display}: the server refuses the file to node {node!r} ({rest[0]})",
-            hint=f"{again} --via here",
+            f"{display}: the server refuses the file to {who} ({rest[0]})",
+            hint=via_here,
             details=details,
         )
     if word == "gguf":
@@ -94,21 +111,23 @@ def ended(node: str, remote: Remote, state: str, done: int, tries: int) -> Model
         )
     if word == "tool":
         return DownloadFailed(
-            f"node {node!r} has neither curl nor GNU wget nor python3 to fetch with",
-            hint=f"{again} --via here",
+            f"{who} has neither curl nor GNU wget nor python3 to fetch with",
+            hint=via_here or "install curl",
             details=details,
         )
     of_all = "" if total is None else f" of {total / MIB:.1f}"
     known = {
-        "gone": "the process on the node is gone",
+        "gone": "the process that fetched is gone",
         "stopped": "somebody stopped it",
         "expired": "the link expired while nobody watched",
         "directory": "its directory cannot be written any more",
     }
     return DownloadFailed(
-        f"node {node!r}: fetching {display} failed at {done / MIB:.1f}{of_all} MiB: "
+        f"{who}: fetching {display} failed at {done / MIB:.1f}{of_all} MiB: "
         + (known.get(word) or f"{tries} tries brought nothing, the last: {why(rest)}"),
-        hint=f"{again}   # resumes there; --via here if the node does not get through",
+        hint="run the command again: it resumes; does this machine get through, or need a proxy?"
+        if here
+        else f"{again}   # resumes there; --via here if the node does not get through",
         details=details,
     )
 
@@ -132,7 +151,7 @@ _CURL = {
 def why(words: Sequence[str]) -> str:
     """What a tool's exit status and the HTTP status mean: TOOL STATUS CODE."""
     tool, status, code = [*words, "", "", ""][:3]
-    if code.isdigit() and int(code) >= 400:
+    if re.fullmatch("[45][0-9]{2}", code):
         return f"HTTP {code}"
     known = _CURL.get(status) if tool != "wget" else "the connection failed" if status == "4" else None
     return known or f"{tool} ended with {status}".strip()

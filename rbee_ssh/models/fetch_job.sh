@@ -46,10 +46,12 @@ get() {
         RC=$?
         ;;
     wget)
-        # It would follow a redirect to ftp: there is no such proxy.
+        # It would follow a redirect to ftp, and from https to http: there is no such proxy.
+        case $URL in https:*) set -- -e http_proxy=http://127.0.0.1:9/ ;; *) set -- ;; esac
         CODE=$({
             printf '%s\n' "$URL" | LC_ALL=C wget -i - -O "$FILE" -c -S --tries=1 --timeout="$STALL" \
-                --max-redirect=5 --progress=dot:giga -e ftp_proxy=http://127.0.0.1:9/ 2>&1
+                --max-redirect=5 --progress=dot:giga -e use_proxy=on \
+                -e ftp_proxy=http://127.0.0.1:9/ "$@" 2>&1
             echo "rbee-status $?"
         } | awk '/^ *HTTP\// { code = $2 } /^rbee-status / { status = $2 } END { print code + 0, status }')
         RC=${CODE#* }
@@ -79,7 +81,10 @@ renew() {
     while [ ! -e "$DIR/$N.url" ]; do
         LEFT=$((LEFT - 1))
         [ "$LEFT" -gt 0 ] || fail "expired $CODE"
-        sleep 0.25 2>/dev/null || sleep 1
+        sleep 0.25 2>/dev/null || {
+            sleep 1
+            LEFT=$((LEFT - 3))
+        }
     done
 }
 
@@ -107,6 +112,7 @@ place() {
     fi
     { mkdir -p "$TO" && printf '%s\n' "$NOTE" >"$TO/$NAME.json" && mv -f "$FILE" "$TO/$NAME"; } 2>/dev/null ||
         fail directory
+    rbee_note "$TO/$NAME.json" last_used "$(date +%s)" # by this clock, as each start of a worker writes it
     rm -f "$FILE.etag"
 }
 
@@ -177,7 +183,7 @@ while [ $# -ge 5 ]; do
     NAME=$1 SIZE=$2 SHA=$3 ETAG=$4 NOTE=$5
     shift 5
     FILE=$PARTS-$N.part
-    if [ -f "$TO/$NAME" ] && rbee_size "$TO/$NAME" && { [ -z "$SIZE" ] || [ "$BYTES" = "$SIZE" ]; } &&
+    if [ -f "$TO/$NAME" ] && ! rbee_differs "$TO/$NAME.json" && rbee_size "$TO/$NAME" && { [ -z "$SIZE" ] || [ "$BYTES" = "$SIZE" ]; } &&
         { [ -z "$SHA$ETAG" ] || grep -q -F -e "${SHA:-$ETAG}" "$TO/$NAME.json" 2>/dev/null; }; then
         continue
     fi

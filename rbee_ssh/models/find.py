@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from rbee_ssh.errors import ModelAmbiguous, ModelNotFound
 from rbee_ssh.inventory import Inventory
 from rbee_ssh.models.reference import parse_reference
-from rbee_ssh.models.refs import HubRef, LocalFileRef, NodeFileRef, Ref, UrlRef
+from rbee_ssh.models.refs import HubRef, LocalFileRef, NodeFileRef, Ref, UrlRef, without_secrets
 from rbee_ssh.models.store import safe_name
 from rbee_ssh.models.stored import StoredModel
 from rbee_ssh.wording import listed, nearest, quoted
@@ -30,6 +30,7 @@ def find(text: str, models: Iterable[StoredModel], inventory: Inventory) -> list
     """
     every = list(models)
     found = _matching(text, every, inventory)
+    text = without_secrets(text)
     if not found:
         known = sorted({model.name for model in every})
         near = nearest(text.rpartition("/")[2], known)

@@ -25,7 +25,7 @@ MAX_KEPT = 512  # keys; a model has some fifty
 LONGEST_ARRAY = 1024  # that is kept: one value a layer
 LONGEST_TEXT = 200
 LONGEST_KEY = 65_535  # the format's own
-MAX_HEADER = 128 * 2**20  # the largest vocabularies of today need 20
+MAX_HEADER = 32 * 2**20  # the largest vocabularies of today need 20; it is held in memory twice
 
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
@@ -37,6 +37,10 @@ Value = bool | int | float | str | list[bool | int | float]
 
 class Malformed(ValueError):
     """These bytes are not the header of a GGUF file that llama.cpp can load; the message says why."""
+
+
+class CutShort(Malformed):
+    """The header is whole, and the file ends before its tensors do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,7 +319,7 @@ def _tensors(cursor: _Cursor, count: int, keys: Mapping[str, Value]) -> Tensors:
         alignment = 32
     begins = -(-cursor.at // alignment) * alignment
     if count and begins + last > cursor.file_size:
-        raise Malformed(
+        raise CutShort(
             f"it was cut short: its tensors end at {begins + last} bytes, and it has {cursor.file_size}"
         )
     by_layer = tuple(layers.get(number, 0) for number in range(max(layers, default=-1) + 1))

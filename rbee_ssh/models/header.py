@@ -4,12 +4,13 @@ remembered."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from rbee_ssh.errors import ModelInvalid
+from rbee_ssh.errors import ModelInvalid, ResponseInvalid
 from rbee_ssh.models import gguf
 from rbee_ssh.models.gguf import Gguf, Malformed
 from rbee_ssh.registry import Registry
@@ -17,6 +18,8 @@ from rbee_ssh.ssh import script
 from rbee_ssh.ssh.connection import Connection
 
 FIRST_PIECE = 256 * 1024
+
+READ_SECONDS = 120.0
 
 # $1 the file, $2 the most bytes that are wanted. Whoever reads goes away as soon as it has enough.
 READ = 'head -c "$2" "$1" 2>/dev/null\n'
@@ -41,9 +44,12 @@ class Known:
         return f"{self.size}:{self.mtime}"
 
 
-def label(engine: str, backend: str, context: int, parallel: int) -> str:
-    """What a measurement is kept under."""
-    return f"{engine} {backend} {context}x{parallel}"
+def label(engine: str, backend: str, context: int, parallel: int, also: Sequence[str] = ()) -> str:
+    """What a measurement is kept under. `also`: device, arguments and environment; they may hold a secret."""
+    text = f"{engine} {backend} {context}x{parallel}"
+    if any(also):
+        text += " " + hashlib.sha256("\0".join(also).encode("utf-8", "surrogateescape")).hexdigest()[:12]
+    return text
 
 
 def remembered(registry: Registry, node: str, path: str) -> Known | None:
@@ -103,6 +109,21 @@ async def read_local(path: str) -> Gguf:
     return await asyncio.to_thread(_read_local, Path(path))
 
 
+async def refuse_cut(path: str) -> None:
+    """Let through what is whole as far as its header tells, also what is no model that we know.
+
+    Raises:
+        ModelInvalid: the header is whole, and the file ends before what it announces.
+    """
+    try:
+        await read_local(path)
+    except ModelInvalid as error:
+        if isinstance(error.__cause__, gguf.CutShort):
+            raise
+    except OSError:
+        return  # whoever sends it says so
+
+
 def _read_local(path: Path) -> Gguf:
     with path.open("rb") as file:
         return read(file, path.stat().st_size, str(path))
@@ -129,21 +150,35 @@ async def read_on_node(connection: Connection, path: str, size: int) -> Gguf:
 
     Raises:
         ModelInvalid: no GGUF, or cut short.
+        ResponseInvalid: it does not come.
         NodeFault: the connection or its shell.
     """
     data = bytearray()
     found = Gguf(0, {}, wants=24)
-    async with (
-        asyncio.timeout(120),
-        script.running(connection, READ, [path, str(gguf.MAX_HEADER)]) as reading,
-    ):
-        enough = FIRST_PIECE
-        while found.wants and (piece := await reading.read()):
-            data += piece
-            if len(data) >= enough:
-                # Each look begins anew, so the next one comes when there is twice as much.
-                found, enough = parse(bytes(data), size, path, connection.name), 2 * len(data)
-    return parse(bytes(data), size, path, connection.name) if found.wants else found
+    try:
+        async with (
+            asyncio.timeout(READ_SECONDS),
+            script.running(connection, READ, [path, str(gguf.MAX_HEADER)]) as reading,
+        ):
+            enough = FIRST_PIECE
+            while found.wants and (piece := await reading.read()):
+                data += piece
+                if len(data) >= enough:
+                    # Each look begins anew, so the next one comes when there is twice as much.
+                    found = parse(_begin(data), size, path, connection.name)
+                    enough = min(2 * len(data), gguf.MAX_HEADER)
+    except TimeoutError:
+        raise ResponseInvalid(
+            f"node {connection.name!r}: the header of {path} did not come within {READ_SECONDS:.0f} s",
+            hint=f"rbee --verbose nodes status {connection.name}",
+            details={"node": connection.name, "path": path},
+        ) from None
+    return parse(_begin(data), size, path, connection.name) if found.wants else found
+
+
+def _begin(data: bytearray) -> bytes:
+    """As much of it as is read, copied once."""
+    return bytes(memoryview(data)[: gguf.MAX_HEADER])
 
 
 def _key(node: str, path: str) -> str:

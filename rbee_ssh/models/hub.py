@@ -2,13 +2,15 @@
 
 huggingface_hub honours HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE and the login file. The token goes to the hub
 and nowhere else: a node gets the link that the hub redirects to, which is signed for one file and expires.
-What an exception of a library says is never repeated: a token that is no valid header value stands in it.
+What an exception of a library says is repeated only where it is the network's (`_reason`): in another one
+there may stand a token that is no valid header value.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
@@ -21,6 +23,7 @@ from rbee_ssh.models.quants import HubFile, choose
 from rbee_ssh.models.refs import HubRef
 from rbee_ssh.models.remote import Remote, RemoteFile, is_link
 from rbee_ssh.models.store import hub_place
+from rbee_ssh.node.text import plain
 from rbee_ssh.story import Story
 from rbee_ssh.wording import has_control
 
@@ -140,6 +143,17 @@ def _quietly(ask: Callable[[HfApi], T]) -> T:
     return ask(HfApi(library_name=LIBRARY, library_version=__version__))
 
 
+def _reason(error: Exception) -> str:
+    """Of no answer, as the network tells it. Of what else there is, only the name: it may quote a header."""
+    # By name: huggingface_hub has changed its HTTP client before. And it wraps what a download fails with.
+    cause: BaseException | None = error
+    for _ in range(4):
+        if cause is not None and type(cause).__name__ in ("ConnectError", "ConnectionError", "ReadError"):
+            return re.sub(r"^\[Errno -?\d+\] ", "", plain(str(cause), 200)) or type(cause).__name__
+        cause = cause and (cause.__cause__ or cause.__context__)
+    return type(error).__name__
+
+
 def _failure(ref: HubRef, error: Exception) -> tuple[ModelFault, bool]:
     """The error that the user is shown, and whether another try may help."""
     from huggingface_hub import constants, errors, get_token
@@ -184,7 +198,7 @@ def _failure(ref: HubRef, error: Exception) -> tuple[ModelFault, bool]:
         return ModelNotFound(message, hint=f"see {page}", details=details), False
     if status is not None and status < 500 and status not in (408, 429):
         return DownloadFailed(f"{ref.display}: the hub answered {status}", details=details), False
-    why = f"answered {status}" if status is not None else f"does not answer: {type(error).__name__}"
+    why = f"answered {status}" if status is not None else f"does not answer: {_reason(error)}"
     return (
         DownloadFailed(
             f"{ref.display}: the hub at {constants.ENDPOINT} {why}",

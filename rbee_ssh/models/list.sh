@@ -1,10 +1,10 @@
-# What the store holds. $1 the store. One line `file`: size, mtime, place; with `note` behind it where it has one;
+# What the store holds, and the time there. $1 the store. One line `file`: size, mtime, place; with `note` behind it where it has one;
 # `part`: size, mtime and place of what is on its way or was cut.
 # At most 1000 of each: a node that has more is broken or hostile.
 
 rbee_list() {
     rbee_store "$1"
-    printf 'store\t%s\n' "$STORE"
+    printf 'store\t%s\nnow\t%s\n' "$STORE" "$(date +%s)"
     LEFT=1000
     for FILE in "$STORE"/local/*/*.gguf "$STORE"/hf/*/*/*/*.gguf "$STORE"/url/*/*/*.gguf; do
         case $FILE in *[[:cntrl:]]*) continue ;; esac

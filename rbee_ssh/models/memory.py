@@ -4,14 +4,16 @@ Sources, all in llama.cpp. Cache: `llama_kv_cache` makes, for each layer and slo
 values for every cell (src/llama-kv-cache.cpp); a slot has its context, rounded up to 256 cells
 (src/llama-context.cpp, `n_ctx_seq`), and for a layer with a window that many of the window and one batch
 (src/llama-kv-cache-iswa.cpp, `size_swa`). State of recurrent layers: f32, once for each slot
-(src/llama-memory-recurrent.cpp). Compute buffer: `graph_reserve` takes the largest batch there can be; the
+(src/llama-memory-recurrent.cpp). What is kept of prompts beside the slots: the server's cache in RAM, as
+large as it may become, and its context checkpoints, each a copy of a slot's windows and states
+(tools/server/server-context.cpp). Compute buffer: `graph_reserve` takes the largest batch there can be; the
 bound here counts the widest tensors of a layer, the mask, the logits, and without flash attention the scores
 of all heads. Measured against that: docs/benchmarks.md.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rbee_ssh.engines.tuning import Tuning
 from rbee_ssh.models.ggml_types import cache_row_bytes
@@ -19,6 +21,7 @@ from rbee_ssh.models.gguf import Gguf
 from rbee_ssh.models.layers import Layer, heads, layers, widest
 
 PADDING = 256  # cells; GGML_PAD of n_ctx_seq and of size_swa
+_FLASH_HEADS = frozenset({40, 64, 72, 80, 96, 112, 128, 256, 576})
 TOKEN_BYTES = 400  # of each token of the vocabulary, in llama.cpp's own tables
 F32 = 4
 
@@ -32,10 +35,11 @@ class Need:
     state: int = 0
     compute: int = 0
     engine: int = 0
+    kept: int = 0
 
     @property
     def total(self) -> int:
-        return self.weights + self.cache + self.state + self.compute + self.engine
+        return self.weights + self.cache + self.state + self.compute + self.engine + self.kept
 
     @property
     def parts(self) -> dict[str, int]:
@@ -46,6 +50,7 @@ class Need:
             "state": self.state,
             "compute": self.compute,
             "engine": self.engine,
+            "prompt cache": self.kept,
         }
         return {name: size for name, size in named.items() if size}
 
@@ -72,6 +77,7 @@ def estimate(header: Gguf, model_bytes: int, tuning: Tuning, *, devices: int = 1
     stack = layers(header)
     context = tuning.context or header.number("context_length") or 4096
     on_gpu = min(tuning.gpu_layers, len(stack) + 1)
+    tuning = replace(tuning, flash=_flash(header, tuning) if tuning.flash is None else tuning.flash)
     first = len(stack) - on_gpu + 1 if on_gpu else len(stack)  # the output counts as one layer more
     first = min(max(first, 0), len(stack))
     weights_gpu, weights_ram = _weights(header, model_bytes, first, len(stack), on_gpu)
@@ -84,6 +90,7 @@ def estimate(header: Gguf, model_bytes: int, tuning: Tuning, *, devices: int = 1
         state=state_bytes(stack[:cached], tuning),
         compute=(_inputs(header, context, tuning) if on_gpu else compute) + _logits(header, context, tuning),
         engine=tuning.process_bytes + tables,
+        kept=tuning.kept_bytes + checkpoint_bytes(stack, context, tuning) * tuning.slots,
     )
     if not on_gpu:
         return Estimate(ram, notes=_notes(header, tuning))
@@ -116,7 +123,7 @@ def cache_bytes(
     total = 0
     for layer in stack:
         values = layer.values
-        if values and not tuning.flash and widest_value:
+        if values and tuning.flash is False and widest_value:
             values = widest_value
         row = _row(tuning.type_k, layer.keys) + _row(tuning.type_v, values)
         total += row * cells(context, layer.window, tuning) * tuning.slots
@@ -126,6 +133,25 @@ def cache_bytes(
 def state_bytes(stack: tuple[Layer, ...], tuning: Tuning) -> int:
     """States of recurrent layers for all slots."""
     return sum(layer.state for layer in stack) * F32 * tuning.slots
+
+
+def checkpoint_bytes(stack: tuple[Layer, ...], context: int, tuning: Tuning) -> int:
+    """Copies of the windows and states of one slot; a model that has neither needs none."""
+    partial = tuple(
+        layer for layer in stack if layer.state or (layer.window is not None and not tuning.full_windows)
+    )
+    one = replace(tuning, slots=1)
+    windows = tuple(replace(layer, state=0) for layer in partial if layer.window is not None)
+    return (cache_bytes(windows, context, one) + state_bytes(partial, one)) * tuning.checkpoints
+
+
+def _flash(header: Gguf, tuning: Tuning) -> bool:
+    """Whether an engine that may choose uses flash attention. On a GPU it does not for widths of heads that
+    have no kernel (ggml_cuda_get_best_fattn_kernel in ggml/src/ggml-cuda/fattn.cu, the strictest)."""
+    attending = heads(header)
+    usual = (header.number("embedding_length") or 0) // attending if attending else 0
+    head = header.number("attention.key_length")
+    return not tuning.gpu_layers or (usual if head is None else head) in _FLASH_HEADS
 
 
 def compute_bytes(header: Gguf, stack: tuple[Layer, ...], context: int, tuning: Tuning) -> int:
@@ -141,8 +167,8 @@ def compute_bytes(header: Gguf, stack: tuple[Layer, ...], context: int, tuning: 
         6 * (header.number("ssm.inner_size") or 0),
     )
     vocabulary = header.vocabulary or header.number("vocab_size") or 0
-    seen = -(-context // PADDING) * PADDING if any(layer.keys for layer in stack) else 0
-    scores = 0 if tuning.flash else attending * seen
+    seen = -(-_reach(context, tuning) // PADDING) * PADDING if any(layer.keys for layer in stack) else 0
+    scores = attending * seen if tuning.flash is False else 0
     return tuning.ubatch * F32 * (4 * width + hidden + seen + max(vocabulary, scores))
 
 
@@ -153,7 +179,12 @@ def _logits(header: Gguf, context: int, tuning: Tuning) -> int:
 
 def _inputs(header: Gguf, context: int, tuning: Tuning) -> int:
     """What stays in RAM of a batch that a GPU computes: its tokens' embeddings and the mask."""
-    return tuning.ubatch * F32 * (2 * (header.number("embedding_length") or 0) + context)
+    return tuning.ubatch * F32 * (2 * (header.number("embedding_length") or 0) + _reach(context, tuning))
+
+
+def _reach(context: int, tuning: Tuning) -> int:
+    """How many tokens one may look back at, those of other slots counted where they share their room."""
+    return context * tuning.slots if tuning.unified else context
 
 
 def _weights(header: Gguf, model_bytes: int, first: int, count: int, on_gpu: int) -> tuple[int, int]:
@@ -183,6 +214,8 @@ def _widest(stack: tuple[Layer, ...]) -> int:
 
 def _notes(header: Gguf, tuning: Tuning) -> tuple[str, ...]:
     notes = [f"{what} is not counted" for what in tuning.uncounted]
-    if header.of_arch("attention.key_length_mla") is not None:
-        notes.append("builds of llama.cpp since 2026 keep less than half of this KV cache (MLA)")
+    keys, values = header.number("attention.key_length"), header.number("attention.value_length")
+    if header.of_arch("attention.key_length_mla") is not None and keys and values:
+        share = round(100 * keys / (keys + values))
+        notes.append(f"builds of llama.cpp since 2026 keep {share} % of this KV cache: no values (MLA)")
     return tuple(notes)

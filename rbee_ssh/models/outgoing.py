@@ -96,7 +96,9 @@ def stamp_of(path: Path) -> Stamp:
         ModelNotFound: there is none, or it is no file.
     """
     try:
-        real = path.expanduser().resolve()
+        # A link keeps its own name: what it leads to may have none that tells a part, as in the hub's cache.
+        real = path.expanduser()
+        real = real.parent.resolve() / real.name
         status = real.stat()
     except (OSError, RuntimeError) as error:
         raise ModelNotFound(
@@ -129,6 +131,16 @@ def model_files(path: Path, registry: Registry, sha256: str | None = None) -> li
         Outgoing(stamp_of(path.with_name(name)), registry, sha256 if name == path.name else None, name=name)
         for name in names
     ]
+
+
+def total(path: Path) -> int:
+    """Bytes of a local model: of this file, or of all parts of the split model that begins with it.
+
+    Raises:
+        ModelNotFound: a part is not there.
+    """
+    part = part_of(path.name)
+    return sum(stamp_of(path.with_name(name))[1] for name in (part.names() if part else (path.name,)))
 
 
 def remembered(stamp: Stamp, registry: Registry) -> str | None:
@@ -175,7 +187,8 @@ async def _hashed(path: str, story: Story) -> str:
 
 def _sum(path: str, story: Story, unwanted: threading.Event) -> str:
     digest = hashlib.sha256()
-    buffer = memoryview(bytearray(MIB))
+    # Large pieces: between two of them, this thread and the one that sends wait for each other.
+    buffer = memoryview(bytearray(8 * MIB))
     with open(path, "rb", buffering=0) as file:
         total = os.fstat(file.fileno()).st_size
         done = 0

@@ -13,15 +13,18 @@ from rbee_ssh.inventory import Node
 from rbee_ssh.models import deliver, sources
 from rbee_ssh.models.deliver import Origin
 from rbee_ssh.models.fetch import Fetched, NoLink, fetch, find
+from rbee_ssh.models.fetch_failure import THIS_MACHINE
 from rbee_ssh.models.outgoing import Outgoing
+from rbee_ssh.models.receiver import Later
 from rbee_ssh.models.refs import HubRef
 from rbee_ssh.models.remote import Remote
 from rbee_ssh.registry import Registry
 from rbee_ssh.ssh.connection import Connection
+from rbee_ssh.ssh.quote import quote
 from rbee_ssh.ssh.wire import Wire
 from rbee_ssh.story import Story
 
-HERE = Node("localhost", "localhost")
+HERE = Node(THIS_MACHINE, "localhost")
 
 
 async def pull(
@@ -43,23 +46,32 @@ async def pull(
         with contextlib.suppress(NoLink):
             return await _fetched(connection, remote, models_dir, story, detach=detach)
         if detach:
+            named = quote(remote.ref.display)
             raise UsageInvalid(
                 f"{remote.ref.display}: the hub gives it to a token only, so it goes through this machine",
-                hint=f"rbee models pull {remote.ref.display} --node {connection.name}   # without --detach",
+                hint=f"rbee models pull {named} --node {connection.name}   # without --detach",
             )
         story.say(f"the hub gives {remote.name} to a token only: it goes through this machine")
     there = await find(connection, remote, models_dir, story)
     if there is not None:
         return there
-    # The first part of a split model last: where it is, all are.
-    for file, path in reversed(list(zip(remote.files, await _here(remote, story, connection), strict=True))):
+    files = []
+    for file, path in zip(remote.files, await _here(remote, story, connection), strict=True):
         status = os.stat(path)
-        outgoing = Outgoing((path, status.st_size, status.st_mtime_ns), registry, file.sha256, name=file.name)
+        stamp = (path, status.st_size, status.st_mtime_ns)
+        files.append(Outgoing(stamp, registry, file.sha256, name=file.name))
+    # The first part of a split model last: where it is, all are.
+    for at in reversed(range(len(files))):
+        file = remote.files[at]
         origin = Origin(file.place, remote.note(file, int(time.time())))
+        place = file.place if len(files) > 1 else None
+        later = tuple(Later(remote.files[n].place, files[n].key, files[n].size) for n in range(at))
         try:
-            placed = await deliver.deliver(connection, outgoing, models_dir, story, origin=origin)
+            placed = await deliver.deliver(
+                connection, files[at], models_dir, story, place=place, later=later, origin=origin
+            )
         finally:
-            await outgoing.close()
+            await files[at].close()
     return Fetched(placed.path, remote.size or placed.size, placed.mtime)
 
 

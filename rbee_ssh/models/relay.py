@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from rbee_ssh.errors import ChecksumMismatch, ConnectionLost, ModelNotFound, RbeeError
 from rbee_ssh.models import receiver
-from rbee_ssh.models.receiver import MIB, Incoming, Placed, Short
+from rbee_ssh.models.receiver import MIB, Busy, Incoming, Placed, Short
 from rbee_ssh.models.tally import Tally
 from rbee_ssh.ssh import script
 from rbee_ssh.ssh.connection import Connection
@@ -43,33 +43,38 @@ async def relay(
 
     Returns:
         For each node where it has the file already, or the SHA-256 of what arrived (empty where it cannot
-        sum), or why nothing did.
+        sum), or why nothing did. Of several, those are left out to which another command is just sending the
+        file: they are to be asked one by one, when no other node is held.
 
     Raises:
-        ConnectionLost, SessionLimit, ShellUnusable: the way to `origin`.
+        ConnectionLost, SessionLimit, ShellUnusable: the way to `origin`, or it sends nothing any more.
         ModelNotFound: the file is not there, or shorter than it was.
     """
-    loop = asyncio.get_running_loop()
+    loop, wait = asyncio.get_running_loop(), len(targets) == 1
     feeds = [_Feed(target, loop.create_future()) for target in targets]
-    taking = {feed.target.connection.name: asyncio.create_task(_take(feed, story)) for feed in feeds}
+    taking = {
+        feed.target.connection.name: asyncio.create_task(_take(feed, story, wait=wait)) for feed in feeds
+    }
     try:
         await _pump(origin, path, feeds, tally)
         for feed in feeds:
             await feed.pieces.put(None)
         await asyncio.gather(*taking.values())
-        return {name: task.result() for name, task in taking.items()}
+        results = {name: task.result() for name, task in taking.items()}
+        return {name: result for name, result in results.items() if result is not None}
     finally:
         for task in taking.values():
             task.cancel()
         await asyncio.gather(*taking.values(), return_exceptions=True)
 
 
-async def _take(feed: _Feed, story: Story) -> Placed | str | RbeeError:
-    """One receiver, from its first word to its sum. Whatever happens, it takes pieces until the last one."""
+async def _take(feed: _Feed, story: Story, *, wait: bool) -> Placed | str | RbeeError | None:
+    """One receiver, from its first word to its sum; None for one that would have to be waited for. Whatever
+    happens, it takes pieces until the last one."""
     ended = False
     connection, incoming = feed.target.connection, feed.target.incoming
     try:
-        async with receiver.receiving(connection, incoming, story) as ready:
+        async with receiver.receiving(connection, incoming, story, wait=wait) as ready:
             if isinstance(ready, Placed):
                 return ready
             feed.have.set_result(ready.have)
@@ -78,7 +83,11 @@ async def _take(feed: _Feed, story: Story) -> Placed | str | RbeeError:
                 takes = takes and await ready.send(piece)
             ended = True
             return await ready.end()
-    except Short:
+    except Busy:
+        return None
+    except Short as error:
+        if error.moved and not wait:
+            return None  # by another command: it is there when it is asked about again
         return ConnectionLost(
             f"{incoming.shown} did not arrive whole on node {connection.name!r}",
             hint="run the command again: it goes on where it stopped",
@@ -102,7 +111,7 @@ async def _pump(origin: Connection, path: str, feeds: Sequence[_Feed], tally: Ta
     size = hungry[0][0].target.incoming.size
     at = min(have for _, have in hungry) // MIB * MIB
     async with script.running(origin, SEND, [path, str(at // MIB)]) as running:
-        async for piece in _pieces(running, size - at):
+        async for piece in _pieces(origin, path, running, size - at):
             for feed, have in hungry:
                 skip = max(0, have - at)
                 if skip < len(piece):
@@ -117,10 +126,24 @@ async def _pump(origin: Connection, path: str, feeds: Sequence[_Feed], tally: Ta
         )
 
 
-async def _pieces(running: script.RunningScript, left: int) -> AsyncIterator[bytes]:
+async def _pieces(
+    origin: Connection, path: str, running: script.RunningScript, left: int
+) -> AsyncIterator[bytes]:
     """What the node sends, in pieces worth a round through the event loop; no more than `left` bytes."""
+    node, stall = origin.name, origin.timeouts.download_stall
     pending = bytearray()
-    while left > 0 and (data := await running.read()):
+    while left > 0:
+        try:
+            async with asyncio.timeout(stall):
+                data = await running.read()
+        except TimeoutError:
+            raise ConnectionLost(
+                f"node {node!r} sent nothing of {path} for {stall:.0f} s; a disk may hang",
+                hint="run the command again: it goes on where it stopped",
+                details={"node": node, "path": path},
+            ) from None
+        if not data:
+            break
         pending += data[:left]
         left -= min(left, len(data))
         if len(pending) >= PIECE:

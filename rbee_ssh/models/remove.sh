@@ -1,6 +1,6 @@
 # Remove models that no worker has, and what is left of transfers.
-# $1 the store, $2 '1' also when a worker has it, $3 '1' for a dry run, $4 Unix time: what was used later is kept;
-# $5 days: partial files older than that; then for each model: how many files it has, and each one's place and
+# $1 the store, $2 '1' also when a worker has it, $3 '1' for a dry run, $4 Unix time by this clock: what was used later is kept;
+# $5 minutes: partial files older than that; then for each model: how many files it has, and each one's place and
 # its path as JSON writes it.
 # Prints `removed`, `kept` or `mapped`, with the first file's place, behind `mapped` a worker's id or a process.
 
@@ -40,7 +40,7 @@ rbee_unlink() {
 
 rbee_remove() {
     rbee_store "$1"
-    FORCE=$2 DRY=$3 SINCE=$4 DAYS=$5
+    FORCE=$2 DRY=$3 SINCE=$4 MINUTES=$5
     shift 5
     rbee_lock $$ || return
     while [ $# -gt 0 ]; do
@@ -63,14 +63,30 @@ rbee_remove() {
         done
         printf '%s\t%s\t%s\n' "$WORD" "$FIRST" "${ALSO# }"
     done
-    [ -z "$DAYS" ] || rbee_remove_parts "$DAYS"
+    [ -z "$MINUTES" ] || rbee_remove_parts "$MINUTES"
     rbee_unlock
 }
 
+# rbee_fetched PART: whether a fetch that lives is at it. Its directory has the name that stands in the part's.
+rbee_fetched() {
+    for FETCH in "$ROOT"/fetches/*/; do
+        FETCH=${FETCH%/}
+        case $1 in *"-${FETCH##*/}-"*.part) ;; *) continue ;; esac
+        rbee_get "$FETCH/job"
+        rbee_alive "$GOT" && return
+    done
+    return 1
+}
+
 rbee_remove_parts() {
-    [ -n "$DRY" ] || rbee_forget_fetches $(($1 * 1440))
+    [ -n "$DRY" ] || rbee_forget_fetches "$1"
     for OLD in "$IN"/*.part; do
-        [ -n "$(find "$OLD" -prune -mmin +$(($1 * 1440)) 2>/dev/null)" ] || continue
+        [ -f "$OLD" ] || continue
+        [ "$1" -eq 0 ] || [ -n "$(find "$OLD" -prune -mmin +"$1" 2>/dev/null)" ] || continue
+        # One that is just being sent or fetched.
+        rbee_get "$OLD.owner"
+        [ -z "$GOT" ] || ! rbee_holder_lives "$GOT" || continue
+        ! rbee_fetched "$OLD" || continue
         rbee_size "$OLD"
         printf 'part\t%s\t%s\n' "${OLD#"$STORE"/}" "$BYTES"
         [ -n "$DRY" ] || rm -f "$OLD" "$OLD".*

@@ -29,7 +29,7 @@ MAX_NAME = 200  # bytes: file systems allow 255, and a note and a partial file a
 MAX_NOTE = 16 * 1024  # bytes; ours have some hundreds
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_PART = re.compile(r"(.+)-([0-9]{5})-of-([0-9]{5})\.gguf", re.IGNORECASE | re.DOTALL)
+_PART = re.compile(r"(.+)-([0-9]{5})-of-([0-9]{5})(\.gguf)", re.IGNORECASE | re.DOTALL)
 # What no shell, terminal or file system needs escaped; the rest is replaced in directory names.
 _PLAIN = re.compile(r"[^A-Za-z0-9._-]")
 
@@ -98,15 +98,16 @@ def _directory(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A file of a split model: the name they share, its number from 1, and how many there are."""
+    """A file of a split model: the name they share, its number from 1, how many there are, its ending."""
 
     stem: str
     number: int
     count: int
+    suffix: str = SUFFIX
 
     def names(self) -> tuple[str, ...]:
         """The file names of all parts, in order."""
-        return tuple(f"{self.stem}-{n:05}-of-{self.count:05}{SUFFIX}" for n in range(1, self.count + 1))
+        return tuple(f"{self.stem}-{n:05}-of-{self.count:05}{self.suffix}" for n in range(1, self.count + 1))
 
 
 def part_of(name: str) -> Part | None:
@@ -115,7 +116,7 @@ def part_of(name: str) -> Part | None:
     if not found:
         return None
     number, count = int(found[2]), int(found[3])
-    return Part(found[1], number, count) if 1 <= number <= count else None
+    return Part(found[1], number, count, found[4]) if 1 <= number <= count else None
 
 
 @dataclass(frozen=True, slots=True)

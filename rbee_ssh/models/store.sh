@@ -31,20 +31,29 @@ rbee_stored() {
     printf 'path\t%s\nsize\t%s\nmtime\t%s\n' "$1" "${STAT% *}" "${STAT#* }"
 }
 
+# rbee_differs NOTE: whether its file was read again and is something else now (`models verify`).
+rbee_differs() { grep -q '"verified": *0[,}]' "$1" 2>/dev/null; }
+
 # rbee_find_note PATTERN BYTES: NOTE is one that matches, of a model that is there and has this size, else empty.
 rbee_find_note() {
     RBEE_P=$1 RBEE_B=$2 NOTE=
     set -- "$STORE"/local/*/*.gguf.json "$STORE"/hf/*/*/*/*.gguf.json "$STORE"/url/*/*/*.gguf.json
     while IFS= read -r RBEE_L; do
         rbee_size "${RBEE_L%.json}"
-        [ "$BYTES" -ne "$RBEE_B" ] || [ -n "$NOTE" ] || NOTE=$RBEE_L
+        [ "$BYTES" -ne "$RBEE_B" ] || [ -n "$NOTE" ] || rbee_differs "$RBEE_L" || NOTE=$RBEE_L
     done <<END
 $(grep -l -e "$RBEE_P" -- "$@" 2>/dev/null)
 END
 }
 
-# Partial files that nobody has continued for too long, and what fetches that were killed have left.
+# Under the lock. Partial files that nobody has continued for too long, and what killed transfers and fetches left.
 rbee_expire() {
+    for OLD in "$IN"/*.part.owner; do
+        [ -f "$OLD" ] || continue
+        rbee_get "$OLD"
+        [ -n "$GOT" ] && rbee_holder_lives "$GOT" ||
+            rm -f "$OLD" "${OLD%.owner}.sum" "${OLD%.owner}.whole" "${OLD%.owner}.taken"
+    done
     rbee_forget_fetches "$RBEE_PART_AGE"
     for OLD in "$IN"/*.part; do
         [ -z "$(find "$OLD" -prune -mmin +"$RBEE_PART_AGE" 2>/dev/null)" ] || rm -f "$OLD" "$OLD".*
@@ -54,7 +63,8 @@ rbee_expire() {
 # rbee_forget_fetches MINUTES: the directories of fetches that ended or were killed so long ago: of these, links too.
 rbee_forget_fetches() {
     for OLD in "$ROOT"/fetches/*/; do
-        [ -n "$(find "$OLD" -prune -mmin +"$1" 2>/dev/null)" ] || continue
+        [ -d "$OLD" ] || continue
+        [ "$1" -eq 0 ] || [ -n "$(find "$OLD" -prune -mmin +"$1" 2>/dev/null)" ] || continue
         rbee_get "$OLD/job"
         rbee_alive "$GOT" || rm -rf "$OLD"
     done

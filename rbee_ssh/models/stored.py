@@ -102,6 +102,7 @@ class Shelf:
     models: tuple[StoredModel, ...] = ()
     parts: tuple[StoredFile, ...] = ()
     ended: bool = False  # whether the script came to its end
+    now: int = 0  # Unix seconds by the node's clock, which its times are to be compared with
 
 
 def parse(node: str, lines: Iterable[str]) -> Shelf:
@@ -110,11 +111,14 @@ def parse(node: str, lines: Iterable[str]) -> Shelf:
     files: list[StoredFile] = []
     parts: list[StoredFile] = []
     ended = False
+    now = 0
     last: StoredFile | None = None
     for line in lines:
         key, _, value = line.partition("\t")
         if key == "store":
             store = plain(value) if value.startswith("/") else ""
+        elif key == "now":
+            now = integer(value) or 0
         elif key in ("file", "part"):
             last = _file(value, of_model=key == "file")
             if last is not None:
@@ -123,7 +127,7 @@ def parse(node: str, lines: Iterable[str]) -> Shelf:
             files[-1] = StoredFile(last.place, last.size, last.mtime, read_note(value))
         elif key == "store end":
             ended = True
-    return Shelf(node, store, _models(node, store, files) if store else (), tuple(parts), ended)
+    return Shelf(node, store, _models(node, store, files) if store else (), tuple(parts), ended, now)
 
 
 def _file(value: str, *, of_model: bool) -> StoredFile | None:

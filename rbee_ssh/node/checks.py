@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from rbee_ssh.errors import BackendUnavailable, DeviceInvalid, EngineFault, RbeeError
 from rbee_ssh.inventory import Node
-from rbee_ssh.node.choose import Choice, choose_engine
+from rbee_ssh.node.choose import Choice, choose_engine, named_engine
 from rbee_ssh.node.facts import Facts
 from rbee_ssh.node.gpus import Gpu
 from rbee_ssh.node.remedies import on_node
@@ -192,11 +192,12 @@ def _engine(seen: Seen, facts: Facts) -> tuple[Choice | None, Check]:
             backend=node.backend,
             device=node.device,
             node_name=node.name,
+            named=named_engine(node),
         )
     except EngineFault as error:
         # The node cannot be asked for more than it is: there, a build for its GPU would help.
         missing = not isinstance(error, BackendUnavailable) or bool(facts.gpus)
-        fix = f"rbee nodes setup {node.name}" if missing else error.hint
+        fix = f"rbee nodes setup {node.name}" if missing and not named_engine(node) else error.hint
         # Where it was looked for fills a screen; `infer` says it.
         return None, Check("engine", "failed", error.message.partition("; looked for ")[0], fix=fix)
     except DeviceInvalid as error:
@@ -252,6 +253,9 @@ def _ram(facts: Facts) -> Check:
 
 def _disk(node: Node, facts: Facts) -> Check:
     free, place = facts.disk_free_bytes, facts.models_dir or node.models_dir
+    if facts.models_closed is not None:
+        fix = f"set models_dir of {node.name} to a directory of that login's"
+        return Check("disk", "failed", f"{place} cannot be written: {facts.models_closed}", fix=fix)
     if free is None:
         return Check("disk", "unknown", "the node does not tell")
     detail = f"{_gib(free)} free for {place}"

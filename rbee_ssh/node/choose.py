@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rbee_ssh.engines import EngineFound
 from rbee_ssh.engines.devices import NOT_A_GPU, PREFIXES, backend_of
 from rbee_ssh.errors import BackendInvalid, BackendUnavailable, DeviceInvalid, EngineBroken, EngineMissing
-from rbee_ssh.inventory import BACKENDS
-from rbee_ssh.node.facts import Facts
+from rbee_ssh.inventory import BACKENDS, Node
+from rbee_ssh.node.facts import ENDED_EARLY, Facts
 from rbee_ssh.node.gpus import Gpu
 from rbee_ssh.node.remedies import build_for, install
 from rbee_ssh.wording import listed, nearest, quoted
@@ -29,6 +30,12 @@ class Choice:
     warning: str | None = None
 
 
+def named_engine(node: Node) -> tuple[str, ...]:
+    """The keys of the inventory that point at an engine of this node."""
+    keys = {"engine_path": node.engine_path, "python": node.python}
+    return tuple(key for key, value in keys.items() if value is not None)
+
+
 def choose_engine(
     facts: Facts,
     *,
@@ -36,6 +43,7 @@ def choose_engine(
     backend: str,
     device: str | None,
     node_name: str,
+    named: Sequence[str] = (),
 ) -> Choice:
     """The first engine that runs, in the order of "auto", and that has the backend which was asked for.
 
@@ -43,6 +51,8 @@ def choose_engine(
         engine: "auto" or an engine's name.
         backend: one of inventory.BACKENDS. "auto" takes the best the engine can; any other is meant.
         device: "0" or "0,1", indices of the backend's devices; None for all.
+        named: the keys of the inventory that point at an engine of this node: what `setup` installs beside it
+            would not be looked at.
 
     Raises:
         BackendInvalid: no such backend.
@@ -62,7 +72,7 @@ def choose_engine(
         raise DeviceInvalid(
             f"{quoted(device)} is not a list of device indices", hint="write --device 0 or --device 0,1"
         )
-    running = _running(facts, engine, node_name)
+    running = _running(facts, engine, node_name, named)
     if backend in ("auto", "cpu"):
         chosen, resolved = running[0], _best(facts, running[0]) if backend == "auto" else "cpu"
     else:
@@ -75,14 +85,22 @@ def choose_engine(
     return Choice(chosen, resolved, device or _only(chosen, resolved), warning)
 
 
-def _running(facts: Facts, engine: str, node_name: str) -> Sequence[EngineFound]:
+def _running(facts: Facts, engine: str, node_name: str, named: Sequence[str]) -> Sequence[EngineFound]:
+    if engine == "auto" and "engine_path" in named:  # a path that was given is meant (engines.sh)
+        engine = "llama-server"
     found = [one for one in facts.engines if engine in ("auto", one.name)]
     what = "llama.cpp server" if engine == "auto" else engine
     if not found:
         looked = [line for line in facts.looked if engine == "auto" or engine in line]
+        early = ENDED_EARLY in facts.problems
+        broken = [one for one in facts.problems if one == ENDED_EARLY or " does not run: " in one]
         raise EngineMissing(
-            f"no {what} on {node_name}" + (f"; looked for {'; '.join(looked)}" if looked else ""),
-            hint=install(engine, node_name),
+            f"no {what} on {node_name}"
+            + (f"; looked for {'; '.join(looked)}" if looked else "")
+            + "".join(f"; {one}" for one in broken),
+            hint=f"rbee nodes run {shlex.quote(node_name)} -- ulimit -a   # what may its login use?"
+            if early
+            else _hint(engine, node_name, named),
             details={"node": node_name, "engine": engine, "looked": looked, "problems": list(facts.problems)},
         )
     running = [one for one in found if one.problem is None]
@@ -90,13 +108,20 @@ def _running(facts: Facts, engine: str, node_name: str) -> Sequence[EngineFound]
         first = found[0]
         raise EngineBroken(
             f"{first.name} on {node_name} does not run: {first.path}: {first.problem}",
-            hint=install("auto", node_name),
+            hint=_hint("auto", node_name, named),
             details={
                 "node": node_name,
                 "engines": [{"name": e.name, "path": e.path, "problem": e.problem} for e in found],
             },
         )
     return running
+
+
+def _hint(engine: str, node_name: str, named: Sequence[str]) -> str:
+    fix = install(engine, node_name)
+    if not named:
+        return fix
+    return f"change {' and '.join(named)} of node {node_name} in the inventory, or remove it, then: {fix}"
 
 
 def _best(facts: Facts, found: EngineFound) -> str:

@@ -24,7 +24,10 @@ rbee_command() {
         kill -TERM "-$COMMAND" || kill -TERM "$COMMAND"
         TICKS=20
         while [ "$TICKS" -gt 0 ] && kill -0 "-$COMMAND"; do
-            sleep 0.1 || sleep 1
+            sleep 0.1 || {
+                sleep 1
+                TICKS=$((TICKS - 9))
+            }
             TICKS=$((TICKS - 1))
         done
         kill -KILL "-$COMMAND"

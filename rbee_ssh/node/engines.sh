@@ -155,6 +155,12 @@ rbee_pythons() {
             continue
         fi
         [ -z "$brief" ] || [ -n "$python" ] || ! rbee_bare "$place" || continue
+        foreign=$(rbee_foreign $(od -An -tx1 -N20 "$place" 2>/dev/null))
+        if [ -n "$foreign" ]; then
+            put python "$place" 126
+            put python_out "$foreign"
+            continue
+        fi
         limited 10 "$place" -c "$rbee_inspect" ${listing:+devices}
         put python "$place" "$code"
         tell python_out 60

@@ -19,6 +19,7 @@ from rbee_ssh.node.text import clean, integer, plain
 SCRIPTS = (Path(__file__).with_name("engines.sh"), Path(__file__).with_name("facts.sh"))
 """The sources of the probe, in this order; the last line runs it with the arguments of `arguments`."""
 
+ENDED_EARLY = "the probe ended early, so that not all is known"
 MAX_TEXT = 512 * 1024
 MAX_RECORDS = 2000
 
@@ -28,8 +29,8 @@ class ModelFile:
     """The model file that was asked about. `state`: "gguf", "missing", "unreadable" or "invalid" (not GGUF).
 
     `size` in bytes and `mtime` in seconds by the node's clock; None when it could not be looked at. `total`:
-    bytes of all parts, where it is the first of a split model. `head`: its first bytes, if they were asked
-    for.
+    bytes of all parts that are there, and `parts`: how many, where it is the first of a split model. `head`:
+    its first bytes, if they were asked for.
     """
 
     path: str
@@ -37,6 +38,7 @@ class ModelFile:
     size: int | None = None
     mtime: int | None = None
     total: int | None = None
+    parts: int | None = None
     head: bytes = b""
 
 
@@ -63,6 +65,7 @@ class Facts:
     ram_free_bytes: int | None = None
     models_dir: str | None = None
     disk_free_bytes: int | None = None
+    models_closed: str | None = None  # where this login may not write and the store would have to be made
     gpus: tuple[Gpu, ...] = ()
     engines: tuple[EngineFound, ...] = ()
     python: PythonFound | None = None
@@ -150,6 +153,7 @@ def parse_facts(text: str) -> Facts:
         ram_free_bytes=ram_free,
         models_dir=one.text("models_dir"),
         disk_free_bytes=_disk(one.lines("df")),
+        models_closed=one.text("models_closed"),
         gpus=gpus,
         engines=engines,
         python=python,
@@ -226,7 +230,9 @@ def _model(one: _Lookup) -> ModelFile | None:
         if len(fields) >= 4 and fields[0] in ("gguf", "missing", "unreadable", "invalid"):
             head = "".join(one.lines("header"))
             return ModelFile(
-                *(fields[3], fields[0], integer(fields[1]), integer(fields[2]), one.number("model_bytes")),
+                *(fields[3], fields[0], integer(fields[1]), integer(fields[2])),
+                total=one.number("model_bytes"),
+                parts=one.number("model_parts"),
                 head=bytes.fromhex(head) if re.fullmatch("(?:[0-9a-f]{2})*", head) else b"",
             )
     return None
@@ -276,4 +282,4 @@ def _sessions(one: _Lookup, linger: bool | None, kills: bool | None) -> Iterable
 
 def _end(one: _Lookup) -> Iterable[str]:
     if one.text("facts") != "end":
-        yield "the probe ended early: what follows may be incomplete"
+        yield ENDED_EARLY

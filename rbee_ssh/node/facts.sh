@@ -92,7 +92,13 @@ rbee_facts() (
             trap 'kill "$nap"; exit' ALRM
             sleep "$seconds" &
             nap=$!
-            wait "$nap" && kill -USR1 "$me"
+            wait "$nap" || exit
+            # Until it is heard: in zsh, on a busy machine, one was lost, and the wait had no end.
+            while kill -USR1 "$me"; do
+                sleep 1 &
+                nap=$!
+                wait "$nap"
+            done
         ) >/dev/null 2>&1 </dev/null &
         watch=$!
         wait "$probe" 2>/dev/null
@@ -100,7 +106,6 @@ rbee_facts() (
         if [ -n "$late" ]; then
             code=124
             { kill -9 "-$probe" || kill -9 "$probe"; } 2>/dev/null
-            return
         fi
         # Its signal must not come into the next wait. ALRM, because we have no trap for it ourselves: dash loses
         # a signal that comes to a subshell before it has forgotten the traps of its parent.
@@ -229,6 +234,7 @@ rbee_facts() (
             *) place=. ;;
             esac
         done
+        [ -w "$place" ] || put models_closed "$place"
         # timeout, where there is one, needs neither a scratch directory nor a second process that watches.
         text=$(exec timeout -s KILL 5 df -Pk "$place" 2>/dev/null)
         case $? in
@@ -269,16 +275,17 @@ rbee_facts() (
         put model "$state" '' '' "$file"
     }
 
-    # header SIZE:MTIME: model_bytes<TAB>of all parts of a split model, and header<TAB>hex, 2000 bytes a line.
+    # header SIZE:MTIME: model_bytes<TAB>of all parts of a split model, model_parts<TAB>how many there are, and header<TAB>hex, 2000 bytes a line.
     header() {
         case $file in
         *-00001-of-?????.gguf)
-            bytes=0
+            bytes=0 parts=0
             for part in "${file%-00001-of-*}"-?????-of-"${file##*-of-}"; do
                 part=$(stat -L -c %s "$part" 2>/dev/null || stat -L -f %z "$part" 2>/dev/null)
-                bytes=$((bytes + ${part:-0}))
+                bytes=$((bytes + ${part:-0})) parts=$((parts + (${part:-0} > 0)))
             done
             put model_bytes "$bytes"
+            put model_parts "$parts"
             ;;
         esac
         case $known in '' | "header:$1") return ;; esac

@@ -32,7 +32,7 @@ rbee_init() {
     esac
     [ -d "$ROOT/workers" ] && return
     mkdir -p "$ROOT/workers" 2>/dev/null && chmod 700 "$ROOT" "$ROOT/workers" || {
-        printf 'problem\tcannot make %s\n' "$ROOT/workers"
+        rbee_unable 'cannot make' "$ROOT/workers"
         return 73
     }
 }
@@ -61,7 +61,31 @@ rbee_socket_dir() {
     return 1
 }
 
-rbee_nap() { sleep 0.05 2>/dev/null || sleep 1; }
+# rbee_unable WORDS PLACE: why nothing can be done, and that the disk is full if it is.
+rbee_unable() {
+    RBEE_L=$2
+    until [ -e "${RBEE_L:=/}" ]; do RBEE_L=${RBEE_L%/*}; done
+    rbee_free "$RBEE_L"
+    RBEE_S=
+    [ -z "$RBEE_FREE" ] || [ "$RBEE_FREE" -ge 64 ] || RBEE_S=': its disk is full'
+    printf 'problem\t%s %s%s\n' "$1" "$2" "$RBEE_S"
+}
+
+# RBEE_FREE: KiB free for FILE. They stand before the percentage; a name before them may hold blanks.
+rbee_free() {
+    RBEE_FREE=$(df -Pk "$1" 2>/dev/null |
+        awk 'NR == 2 { for (i = 2; i <= NF; i++) if ($i ~ /^[0-9]+%$/) { print $(i - 1); exit } }')
+}
+
+# rbee_nap: a moment, of RBEE_NAP hundredths of a second: where `sleep` takes whole seconds, that long.
+rbee_nap() {
+    if sleep 0.05 2>/dev/null; then
+        RBEE_NAP=5
+    else
+        sleep 1
+        RBEE_NAP=100
+    fi
+}
 
 # CLOCK: hundredths of a second, of which only differences mean anything. A count of naps would be late: on a busy
 # machine each takes twice its time. Where no file tells (macOS), it is such a count: to be asked after each nap.
@@ -70,7 +94,7 @@ rbee_clock() {
         IFS=' .' read -r RBEE_L RBEE_C RBEE_S </proc/uptime
         CLOCK=$((RBEE_L * 100 + 1$RBEE_C - 100))
     else
-        CLOCK=$((CLOCK + 5))
+        CLOCK=$((CLOCK + ${RBEE_NAP:-5}))
     fi
 }
 
@@ -243,18 +267,19 @@ rbee_lock() {
     rbee_started "$1"
     RBEE_ME="$1 $STARTED $BOOT"
     RBEE_N=0
+    RBEE_NAP=5
     until ln -s "$RBEE_ME" "$ROOT/lock" 2>/dev/null; do
         RBEE_H=$(readlink "$ROOT/lock" 2>/dev/null)
         if [ -n "$RBEE_H" ]; then
             if rbee_holder_lives "$RBEE_H" || ! rbee_break_lock "$RBEE_H"; then rbee_nap; fi
         fi
-        RBEE_N=$((RBEE_N + 1))
-        [ "$RBEE_N" -gt 200 ] || continue
+        RBEE_N=$((RBEE_N + RBEE_NAP))
+        [ "$RBEE_N" -gt 1000 ] || continue
         [ -z "$RBEE_H" ] || {
             printf 'locked\t%s\n' "$RBEE_H"
             return 75
         }
-        printf 'problem\tcannot write %s\n' "$ROOT" # a full disk, say
+        rbee_unable 'cannot write' "$ROOT"
         return 73
     done
 }

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from rbee_ssh.errors import NodeLocked, ShellUnusable
+import shlex
+
+from rbee_ssh.errors import DiskFull, NodeLocked, ShellUnusable
 
 
-def unwritable(node: str, problem: str) -> ShellUnusable:
+def unwritable(node: str, problem: str) -> ShellUnusable | DiskFull:
     """No place for a state directory. `problem`: as lib.sh words it."""
+    if problem.endswith(": its disk is full"):
+        return DiskFull(
+            f"node {node!r}: {problem}",
+            hint=f"rbee nodes run {shlex.quote(node)} -- df -h   # and free some space there",
+            details={"node": node},
+        )
     return ShellUnusable(
         f"node {node!r}: {problem}",
         hint="its home directory (or XDG_STATE_HOME) must be writable",

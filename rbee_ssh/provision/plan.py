@@ -111,7 +111,9 @@ def plan(node: Node, asked: Wanted, machine: Machine) -> Plan:
         BackendUnavailable: a backend the node has no device for.
         SetupFailed: no build for the node's GPU is known, or its driver does not work; names the command.
     """
-    hidden = "engine_path" if asked.engine == "llama-server" else "python"
+    # A path that is given is meant: beside it, "auto" looks at no other program.
+    named = node.engine_path is not None and node.engine == "auto"
+    hidden = "engine_path" if named or asked.engine == "llama-server" else "python"
     if getattr(node, hidden) is not None:
         raise UsageInvalid(
             f"node {quoted(node.name)} has {hidden} = {quoted(str(getattr(node, hidden)))} in the inventory: "

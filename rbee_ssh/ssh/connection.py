@@ -115,7 +115,7 @@ class Connection:
         cause = str(error) or type(error).__name__ if error is not None else "closed by the other side"
         return ConnectionLost(
             f"the SSH connection to node {self.name!r} was lost: {cause}",
-            hint="run the command again: a worker lives on without the connection",
+            hint="run the command again: workers live on, and files go on where they stopped",
             details={"node": self.name},
         )
 

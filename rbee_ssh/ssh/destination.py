@@ -40,6 +40,7 @@ class Destination:
     identities_only: bool
     agent_path: str | None  # None: as SSH_AUTH_SOCK says; "none": no agent
     ciphers_configured: bool
+    compression_configured: bool
     host_keys_configured: bool  # types are given, or asyncssh finds a canonical name to look them up by
     in_inventory: bool  # a node that `rbee nodes trust` knows
 
@@ -190,6 +191,7 @@ def _resolve(
         identities_only=bool(config.get("IdentitiesOnly")),
         agent_path=_agent_path(config.get("IdentityAgent", "SSH_AUTH_SOCK")),
         ciphers_configured=config.get("Ciphers") is not None,
+        compression_configured=config.get("Compression") is not None,
         host_keys_configured=bool(config.get("HostKeyAlgorithms") or config.get("CanonicalizeHostname")),
         in_inventory=in_inventory,
     )

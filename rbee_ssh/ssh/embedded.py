@@ -14,6 +14,7 @@ import getpass
 import os
 import pwd
 import socket
+from collections.abc import Coroutine
 from typing import Any
 
 from rbee_ssh.errors import NodeUnreachable
@@ -53,7 +54,7 @@ def socket_pair() -> tuple[socket.socket, socket.socket]:
 class EmbeddedServer:
     """The server end, and what runs under it."""
 
-    def __init__(self, connection: asyncssh.SSHServerConnection, scripts: set[asyncio.Task[None]]) -> None:
+    def __init__(self, connection: asyncssh.SSHServerConnection, scripts: set[_Script]) -> None:
         self._connection = connection
         self._scripts = scripts
 
@@ -62,11 +63,11 @@ class EmbeddedServer:
         with contextlib.suppress(asyncssh.Error, OSError, TimeoutError):
             async with asyncio.timeout(2):
                 await self._connection.wait_closed()
+        self._connection.abort()  # whoever still writes to it stops
         # Each collects its child: at the end of the event loop there would be no time for that.
-        for script in self._scripts:
-            script.cancel()
-        if self._scripts:
-            await asyncio.wait(self._scripts, timeout=2)
+        ending = [script.stop() for script in self._scripts]
+        if ending:
+            await asyncio.wait(ending, timeout=2)
 
 
 class _Server(asyncssh.SSHServer):
@@ -83,28 +84,65 @@ class _Server(asyncssh.SSHServer):
 _FRONT = 'exec 3<&0; /bin/sh -c "$1" <&3 3<&- & exec 3<&- </dev/null; wait "$!"'
 
 
-async def _run(process: asyncssh.SSHServerProcess[bytes]) -> None:
+class _Script:
     """What sshd does for an exec request: the command under sh, in the home directory."""
-    loop = asyncio.get_running_loop()
-    transport, protocol = await loop.subprocess_exec(
-        lambda: asyncio.subprocess.SubprocessStreamProtocol(limit=65536, loop=loop),
-        *("/bin/sh", "-c", _FRONT, "sh", process.command or "exit 1"),
-        cwd=_home(),
-        # Not in our process group: Ctrl+C on our terminal must not reach a script that holds a lock.
-        start_new_session=True,
-    )
-    child = asyncio.subprocess.Process(transport, protocol, loop)
-    if child.stdin is None or child.stdout is None or child.stderr is None:
-        raise RuntimeError("a child with three pipes has none")
-    feed = asyncio.ensure_future(_feed(process.stdin, child.stdin))
-    try:
-        with contextlib.suppress(asyncssh.Error, OSError):
-            await asyncio.gather(_pump(child.stdout, process.stdout), _pump(child.stderr, process.stderr))
-            process.exit(await child.wait())
-    finally:
-        feed.cancel()
+
+    def __init__(self) -> None:
+        self._transport: asyncio.SubprocessTransport | None = None
+        self._stopped = False
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def stop(self) -> asyncio.Future[None]:
+        """Let go of the command; what is given back is done once nothing of it is left here.
+
+        Not a cancellation: in the middle of asyncio's start of a child, that waits for the child's own end.
+        """
+        self._stopped = True
+        if self._transport is not None:
+            self._close(self._transport)
+        return self.ended
+
+    @staticmethod
+    def _close(transport: asyncio.SubprocessTransport) -> None:
+        stdin = transport.get_pipe_transport(0)
+        if isinstance(stdin, asyncio.WriteTransport) and stdin.get_write_buffer_size():
+            stdin.abort()  # a close would wait until the script has read it
         transport.close()
-        await asyncio.gather(feed, child.wait(), return_exceptions=True)
+
+    async def run(self, process: asyncssh.SSHServerProcess[bytes]) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            self._transport, protocol = await loop.subprocess_exec(
+                lambda: asyncio.subprocess.SubprocessStreamProtocol(limit=65536, loop=loop),
+                *("/bin/sh", "-c", _FRONT, "sh", process.command or "exit 1"),
+                cwd=_home(),
+                # Not in our process group: Ctrl+C on our terminal must not reach a script that holds a lock.
+                start_new_session=True,
+            )
+            if self._stopped:
+                self._close(self._transport)
+            await self._serve(process, asyncio.subprocess.Process(self._transport, protocol, loop))
+        finally:
+            self.ended.set_result(None)
+
+    async def _serve(
+        self, process: asyncssh.SSHServerProcess[bytes], child: asyncio.subprocess.Process
+    ) -> None:
+        if child.stdin is None or child.stdout is None or child.stderr is None:
+            raise RuntimeError("a child with three pipes has none")
+        feed = asyncio.ensure_future(_feed(process.stdin, child.stdin))
+        try:
+            with contextlib.suppress(asyncssh.Error, OSError):
+                await asyncio.gather(_pump(child.stdout, process.stdout), _pump(child.stderr, process.stderr))
+                process.exit(await child.wait())
+        finally:
+            feed.cancel()
+            self.stop()
+            # It is killed, and collected whoever else wants us to end now.
+            while child.returncode is None:
+                with contextlib.suppress(asyncio.CancelledError):
+                    await child.wait()
+            await asyncio.gather(feed, return_exceptions=True)
 
 
 def _home() -> str:
@@ -140,13 +178,13 @@ async def serve() -> tuple[asyncssh.SSHClientConnection, EmbeddedServer]:
     server_end, client_end = socket_pair()
     host_key = asyncssh.generate_private_key("ssh-ed25519")
     client_key = asyncssh.generate_private_key("ssh-ed25519")
-    scripts: set[asyncio.Task[None]] = set()
+    scripts: set[_Script] = set()
 
-    async def run(process: asyncssh.SSHServerProcess[bytes]) -> None:
-        if (task := asyncio.current_task()) is not None:
-            scripts.add(task)
-            task.add_done_callback(scripts.discard)
-        await _run(process)
+    def run(process: asyncssh.SSHServerProcess[bytes]) -> Coroutine[Any, Any, None]:
+        script = _Script()
+        scripts.add(script)  # before its task begins: whoever closes now finds it
+        script.ended.add_done_callback(lambda _: scripts.discard(script))
+        return script.run(process)
 
     fast: dict[str, Any] = {
         "kex_algs": ["curve25519-sha256"],

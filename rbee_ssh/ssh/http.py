@@ -16,6 +16,7 @@ from rbee_ssh.ssh.connection import Connection
 from rbee_ssh.ssh.lean import asyncssh
 
 MAX_BODY = 4 * 1024 * 1024
+MAX_INTERIM = 16  # of "100 Continue" and its like
 
 
 class StreamBroken(Exception):
@@ -124,8 +125,11 @@ async def request(
                 await writer.drain()
             except (asyncssh.Error, OSError) as error:
                 raise StreamBroken(str(error)) from error
-            while not isinstance(event := await exchange.next(), h11.Response):
-                pass
+            for _ in range(MAX_INTERIM):
+                if isinstance(event := await exchange.next(), h11.Response):
+                    break
+            else:
+                raise ResponseInvalid(f"more than {MAX_INTERIM} HTTP answers that another one will follow")
             yield Response(event.status_code, exchange)
         except StreamBroken as error:
             if connection.closed:

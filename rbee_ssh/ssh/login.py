@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import platform
 import time
 from typing import Any
@@ -10,6 +11,7 @@ from rbee_ssh.inventory import Timeouts
 from rbee_ssh.ssh import destination, identities, known_hosts
 from rbee_ssh.ssh.destination import Destination
 from rbee_ssh.ssh.lean import asyncssh
+from rbee_ssh.ssh.packets import streamline
 from rbee_ssh.ssh.refusals import auth_failed, host_key_refused, too_many
 
 # With keepalive_count_max N asyncssh gives up after N + 1 intervals: 45 s at the default of 15.
@@ -61,13 +63,16 @@ async def login(
     options: dict[str, Any] = {}
     if not target.ciphers_configured and platform.machine().lower() in _AES_MACHINES:
         options["encryption_algs"] = list(_CIPHERS)
+    if not target.compression_configured:
+        # asyncssh leaves that to the server, and unpacks whatever a packet becomes: 100 KiB may be 100 MiB.
+        options["compression_algs"] = ["none"]
     if target.key_name != target.host:
         options["host_key_alias"] = target.key_name
     if not target.host_keys_configured:
         options["server_host_key_algs"] = known_hosts.algorithms(known, target.key_name, target.port)
     async with identities.offer(target) as offered:
         try:
-            return await asyncssh.connect(
+            ssh = await asyncssh.connect(
                 target.alias,
                 target.port,
                 tunnel=tunnel,
@@ -93,6 +98,8 @@ async def login(
                 command=None,
                 **options,
             )
+            streamline(ssh)
+            return ssh
         except asyncssh.HostKeyNotVerifiable as error:
             raise host_key_refused(target, entries, client.presented, error) from error
         except asyncssh.PermissionDenied as error:
@@ -101,3 +108,19 @@ async def login(
             if too_many(error):
                 raise auth_failed(target, offered.files, offered.agent, error) from error
             raise
+
+
+async def complaint(target: Destination, timeouts: Timeouts) -> str:
+    """What a server that hangs up says in plain text (Exceeded MaxStartups): asyncssh passes it over."""
+    if target.hops or target.proxy_command:
+        return ""
+    try:
+        async with asyncio.timeout(timeouts.connect):
+            reader, writer = await asyncio.open_connection(target.host, target.port)
+            try:
+                said = await reader.read(200)
+            finally:
+                writer.close()
+    except (OSError, TimeoutError):
+        return ""
+    return "" if said.startswith(b"SSH-") else " ".join(said.decode("utf-8", "replace").split())

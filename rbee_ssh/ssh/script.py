@@ -15,6 +15,7 @@ from rbee_ssh.ssh.quote import wrap
 
 # More than any script of ours prints; a node that sends more is broken or hostile.
 MAX_OUTPUT = 4 * 1024 * 1024
+MAX_LINES = 50_000  # of a byte or two each they would take fifty times the memory
 MAX_NOISE = 256 * 1024
 # sshd refuses a session over MaxSessions; the one in the way is usually about to end.
 SESSION_WAITS = (0.1, 0.3, 1.0, 2.0)
@@ -33,11 +34,16 @@ class RunningScript:
     """A script whose marker came back. Lines are read as they come; a payload goes to its stdin."""
 
     def __init__(
-        self, connection: Connection, process: asyncssh.SSHClientProcess[bytes], rest: bytes
+        self,
+        connection: Connection,
+        process: asyncssh.SSHClientProcess[bytes],
+        rest: bytes,
+        errors: asyncio.Task[bytes] | None,
     ) -> None:
         self._connection = connection
         self._process = process
         self._rest = rest
+        self._errors = errors
         self._ended = False
 
     async def read(self) -> bytes:
@@ -59,7 +65,7 @@ class RunningScript:
         return data
 
     async def read_errors(self) -> bytes:
-        """The next piece of what goes to stderr, empty at the end. Who reads one has to read both.
+        """The next piece of what goes to stderr, empty at the end. For who said `errors`, and reads both.
 
         Raises:
             ConnectionLost: the connection broke.
@@ -77,7 +83,7 @@ class RunningScript:
             ResponseInvalid: more output than any script of ours makes.
         """
         pending = b""
-        total = 0
+        total = count = 0
         while data := await self.read():
             total += len(data)
             if total > MAX_OUTPUT:
@@ -85,20 +91,39 @@ class RunningScript:
                     f"node {self._connection.name!r} sent more than {MAX_OUTPUT} bytes to a script's question"
                 )
             *complete, pending = (pending + data).split(b"\n")
+            count += len(complete)
+            if count > MAX_LINES:
+                raise ResponseInvalid(
+                    f"node {self._connection.name!r} sent more than {MAX_LINES} lines to a script's question"
+                )
             for line in complete:
                 yield line.decode("utf-8", "replace")
         if pending:
             yield pending.decode("utf-8", "replace")
 
-    async def send(self, data: bytes) -> bool:
+    async def send(self, data: bytes, *, stall: float | None = None) -> bool:
         """Send a piece of the payload, waiting while the channel is full; False once nobody takes it.
+
+        Args:
+            stall: seconds without a byte that got away after which nothing is waited for any more.
 
         Raises:
             ConnectionLost: the connection broke.
+            TimeoutError: nothing moved.
         """
         try:
             self._process.stdin.write(data)
-            await self._process.stdin.drain()
+            while True:
+                waiting = self._process.channel.get_write_buffer_size()
+                try:
+                    async with asyncio.timeout(stall):
+                        await self._process.stdin.drain()
+                    break
+                except TimeoutError:
+                    if self._process.channel.get_write_buffer_size() >= waiting:
+                        raise
+        except TimeoutError:
+            raise
         except (asyncssh.Error, OSError) as error:
             if self._connection.closed:
                 raise self._connection.lost(error) from error
@@ -117,7 +142,8 @@ class RunningScript:
             ConnectionLost: the connection broke before the script ended.
         """
         try:
-            stderr = await self._process.stderr.read(MAX_NOISE)
+            reading = self._process.stderr.read(MAX_NOISE) if self._errors is None else self._errors
+            stderr = await reading
             await self._process.wait_closed()
         except (asyncssh.Error, OSError) as error:
             raise self._connection.lost(error) from error
@@ -129,13 +155,19 @@ class RunningScript:
 
 @contextlib.asynccontextmanager
 async def running(
-    connection: Connection, body: str, args: Sequence[str] = (), *, payload: bool = False
+    connection: Connection,
+    body: str,
+    args: Sequence[str] = (),
+    *,
+    payload: bool = False,
+    errors: bool = False,
 ) -> AsyncIterator[RunningScript]:
     """Start `body` on the node and wait for its marker.
 
     Args:
         body: POSIX sh, run inside a function with `args` as $1, $2, ….
         payload: whether `send` will follow; else the script's stdin is /dev/null.
+        errors: whether `read_errors` will be called; else `finish` has what went to stderr.
 
     Raises:
         ShellUnusable: the marker did not come: no POSIX sh, nologin, a forced command.
@@ -146,6 +178,7 @@ async def running(
     text = wrap(body, args, marker, payload=payload)
     async with connection.sessions:
         process = await _session(connection)
+        told = None if errors else asyncio.ensure_future(_errors(process))
         try:
             # A login shell may have ended by now: what it said, or that there is no marker, tells.
             with contextlib.suppress(OSError):
@@ -154,12 +187,18 @@ async def running(
                     process.stdin.write_eof()
             try:
                 async with asyncio.timeout(connection.timeouts.start):
-                    rest = await _after_marker(connection, process, b"\n" + marker.encode() + b"\n")
+                    rest = await _after_marker(connection, process, b"\n" + marker.encode() + b"\n", told)
             except TimeoutError:
                 raise _unusable(connection, "no answer from sh", b"", None) from None
-            yield RunningScript(connection, process, rest)
+            yield RunningScript(connection, process, rest, told)
+        except BaseException:
+            process.channel.abort()  # not what is still on its way in either direction
+            raise
         finally:
             process.close()
+            if told is not None:
+                told.cancel()
+                await asyncio.wait([told])
             with contextlib.suppress(asyncssh.Error, OSError, TimeoutError):
                 async with asyncio.timeout(2):
                     await process.wait_closed()
@@ -211,7 +250,10 @@ async def _session(connection: Connection) -> asyncssh.SSHClientProcess[bytes]:
             opening = connection.ssh.create_process(
                 "sh", encoding=None, request_pty=False, send_env=(), env={}
             )
-            return await kept(opening, lambda late: late.close())
+            async with asyncio.timeout(connection.timeouts.start):
+                return await kept(opening, lambda late: late.close())
+        except TimeoutError:
+            raise _unusable(connection, "no answer to a session", b"", None) from None
         except asyncssh.ChannelOpenError as error:
             if connection.closed:
                 raise connection.lost(error) from error
@@ -226,8 +268,20 @@ async def _session(connection: Connection) -> asyncssh.SSHClientProcess[bytes]:
     raise AssertionError("unreachable")
 
 
+async def _errors(process: asyncssh.SSHClientProcess[bytes]) -> bytes:
+    """What goes to stderr. What is too much is read, too: else nothing more would come on stdout."""
+    told = b""
+    with contextlib.suppress(asyncssh.Error, OSError):
+        while data := await process.stderr.read(65536):
+            told += data[: MAX_NOISE - len(told)]
+    return told
+
+
 async def _after_marker(
-    connection: Connection, process: asyncssh.SSHClientProcess[bytes], marker: bytes
+    connection: Connection,
+    process: asyncssh.SSHClientProcess[bytes],
+    marker: bytes,
+    errors: asyncio.Task[bytes] | None,
 ) -> bytes:
     seen = b""
     while True:
@@ -238,9 +292,9 @@ async def _after_marker(
         if not data:
             if connection.closed:
                 raise connection.lost()
-            error_text = await process.stderr.read(4096)
+            error_text = await (process.stderr.read(4096) if errors is None else errors)
             await process.wait_closed()
-            raise _unusable(connection, "sh did not run", seen + error_text, process.returncode)
+            raise _unusable(connection, "sh did not run", seen + error_text[:4096], process.returncode)
         seen += data
         before, found, rest = seen.partition(marker)
         if found:

@@ -136,7 +136,7 @@ def save(fetched: Fetched) -> None:
         finally:
             os.close(descriptor)
     except OSError as error:
-        raise UsageInvalid(f"{path}: {error.strerror}", hint=f"ls -l {path}") from error
+        raise UsageInvalid(f"{path}: {error.strerror}", hint=f"ls -l {quote(str(path))}") from error
 
 
 def _spelled(name: str, present: bytes, hashed: bool) -> str:

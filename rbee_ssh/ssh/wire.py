@@ -13,14 +13,14 @@ import socket
 import time
 from collections.abc import Mapping
 
-from rbee_ssh.errors import JumpFailed, NodeFault, NodeUnreachable, UsageFault
+from rbee_ssh.errors import JumpFailed, NodeFault, NodeUnreachable, SessionLimit, UsageFault
 from rbee_ssh.inventory import Node, Timeouts, check_keys
 from rbee_ssh.ssh import destination
 from rbee_ssh.ssh.connection import Connection
 from rbee_ssh.ssh.destination import MAX_HOPS, Destination
 from rbee_ssh.ssh.gate import LOGINS, LOGINS_PER_HOP, Gate
 from rbee_ssh.ssh.lean import asyncssh
-from rbee_ssh.ssh.login import login
+from rbee_ssh.ssh.login import complaint, login
 from rbee_ssh.ssh.quote import words as quoted_words
 
 RETRY_WAITS = (0.2, 0.4)
@@ -54,6 +54,7 @@ class Wire:
 
         Raises:
             NodeUnreachable, AuthFailed, HostKeyUnknown, HostKeyChanged, JumpFailed: what happened.
+            SessionLimit: the server has too many logins under way, for longer than we wait.
             SshConfigInvalid, KeyNotFound, InventoryInvalid: before anything was sent.
         """
         started = time.monotonic()
@@ -100,6 +101,7 @@ class Wire:
     async def _reach(self, target: Destination, tries: int) -> tuple[asyncssh.SSHClientConnection, float]:
         """Through the hops of `target`, and in; and the seconds that the login took."""
         attempts: list[str] = []
+        dropped = False
         for number in itertools.count():
             # For each try: what was wrong may be the hop's connection.
             tunnel = await self._tunnel(target.hops, tries, target.label) if target.hops else None
@@ -110,13 +112,30 @@ class Wire:
                     return ssh, time.monotonic() - began
             except (OSError, asyncssh.Error) as error:
                 attempts.append(reason(error))
-                waits = DROPPED_WAITS if _dropped(error) else _waits(tries)
+                dropped = _dropped(error)
+                waits = DROPPED_WAITS if dropped else _waits(tries)
                 if number >= len(waits):
                     break
                 await asyncio.sleep(waits[number] * random.uniform(0.5, 1.5))  # noqa: S311 # jitter, no secret
             except (ValueError, OverflowError) as error:
                 attempts.append(reason(error))
+                dropped = False
                 break
+        said = await complaint(target, self.timeouts) if dropped else ""
+        if "MaxStartups" in said:
+            raise SessionLimit(
+                f"node {target.label!r} has too many logins under way, and took none of "
+                f"{len(attempts)} tries: {said}",
+                hint="raise MaxStartups in the node's sshd_config, or end what logs in there all the time",
+                details={
+                    "node": target.label,
+                    "host": target.host,
+                    "port": target.port,
+                    "attempts": attempts,
+                },
+            )
+        if said:
+            attempts[-1] += f"; it says: {said}"
         told = "; ".join(f"try {n}: {text}" for n, text in enumerate(attempts, 1))
         raise NodeUnreachable(
             f"node {target.label!r} cannot be reached at {target.host} port {target.port}: "

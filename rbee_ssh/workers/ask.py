@@ -17,7 +17,7 @@ from rbee_ssh.ssh import http
 from rbee_ssh.ssh.connection import ChannelRefused
 from rbee_ssh.workers import chat, queue
 from rbee_ssh.workers.fleet import Fleet, Serving
-from rbee_ssh.workers.sse import EventParser
+from rbee_ssh.workers.sse import EventParser, ServerEvent
 from rbee_ssh.workers.tally import Tally
 from rbee_ssh.workers.types import Event, InferRequest, Started
 
@@ -110,24 +110,27 @@ async def _events(serving: Serving, answer: http.Response) -> AsyncIterator[tupl
     """(data, name) of the stream's events, none of which may be too long in coming."""
     parser = EventParser()
     chunks = answer.chunks()
-    came = False
-    while True:
-        chunk = await (_next(serving, chunks) if came else _first(serving, anext(chunks, None)))
-        if chunk is None:
-            break
-        for event in parser.feed(chunk):
-            came = True
+
+    async def some() -> list[ServerEvent]:
+        """The next events, none at the end. Pings and half an event keep a connection open, no more."""
+        while (chunk := await anext(chunks, None)) is not None:
+            if events := parser.feed(chunk):
+                return events
+        return parser.close()
+
+    events = await _first(serving, some())
+    while events:
+        for event in events:
             yield event.data, event.name
-    for event in parser.close():
-        yield event.data, event.name
+        events = await _next(serving, some())
 
 
-async def _next(serving: Serving, chunks: AsyncIterator[bytes]) -> bytes | None:
-    """The next piece of the answer, None at its end."""
+async def _next(serving: Serving, coming: Awaitable[T]) -> T:
+    """What is awaited, which may be no longer in coming than a token."""
     limit = serving.connection.timeouts.between_tokens
     try:
         async with asyncio.timeout(limit):
-            return await anext(chunks, None)
+            return await coming
     except TimeoutError:
         raise _stalled(serving, f"no token for {limit:.0f} s") from None
 

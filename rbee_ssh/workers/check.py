@@ -13,6 +13,7 @@ from rbee_ssh.errors import RbeeError, ResponseInvalid
 from rbee_ssh.node import scripts
 from rbee_ssh.node.checks import Check, Forwarding, Seen, checks, clock_ahead
 from rbee_ssh.node.probe import probe
+from rbee_ssh.node.text import integer
 from rbee_ssh.ssh import script
 from rbee_ssh.ssh.connection import ChannelRefused, Connection
 from rbee_ssh.ssh.lean import asyncssh
@@ -98,10 +99,11 @@ async def _forwarding(connection: Connection, listening: script.RunningScript, w
                 key, _, told[key] = line.partition("\t")
                 if len(told) == 2:
                     break
-    if not told.get("socket") or not told.get("port", "").isascii() or not told["port"].isdigit():
+    port = integer(told.get("port"))
+    if not told.get("socket") or port is None:
         return Forwarding()
     unix, _ = await _opens(connection, told["socket"], None, word)
-    tcp, seconds = await _opens(connection, None, int(told["port"]) % 65536, word)
+    tcp, seconds = await _opens(connection, None, port % 65536, word)
     listening.end_payload()
     return Forwarding(unix, tcp, seconds)
 

@@ -72,7 +72,7 @@ async def _run(fleet: Fleet, name: str, words: Sequence[str], on_line: OnLine) -
     connection = await fleet.connect(name, tries=None)
     mark = secrets.token_hex(8)
     body = scripts.compose(COMMAND)
-    async with script.running(connection, body, [mark, *words], payload=True) as running:
+    async with script.running(connection, body, [mark, *words], payload=True, errors=True) as running:
         errors = _behind(running.read_errors, mark.encode())
         await together(
             [

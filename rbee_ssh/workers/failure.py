@@ -28,7 +28,14 @@ _MODEL_LINES = (
 
 
 # llama.cpp says "failed to load model" then, too.
-_MEMORY_LINES = ("out of memory", "outofdevicememory", "unable to allocate", "failed to allocate")
+_MEMORY_LINES = (
+    "out of memory",
+    "outofdevicememory",
+    "unable to allocate",
+    "failed to allocate",
+    "cannot allocate memory",
+    "bad_alloc",
+)
 
 
 def start_failed(record: Record, node: str, engine: str) -> RbeeError:
@@ -80,8 +87,9 @@ def crashed(
 ) -> WorkerCrashed:
     """The stream ended before it was finished."""
     status = record.number("exit") if record else None
-    if record is None:
-        ended = "its record is gone from the node"
+    stopped = record is None or record.state in ("stopping", "stopped")
+    if record is None or stopped:
+        ended = "another command stopped it"
     elif status is not None:
         ended = in_words(status)
     else:
@@ -89,7 +97,7 @@ def crashed(
     of = f" of at most {wanted}" if wanted is not None else ""
     return WorkerCrashed(
         f"the answer of worker {worker_id} on node {node!r} broke off after {received} tokens{of}: {ended}",
-        hint=f"rbee workers logs {quote(worker_id)}" if record else "run the command again",
+        hint="run the command again" if stopped else f"rbee workers logs {quote(worker_id)}",
         details={
             "node": node,
             "worker": worker_id,

@@ -107,11 +107,11 @@ def ram_spoken_for(records: Iterable[Record], path: str) -> int:
     mapped: dict[str, int] = {}
     claimed = 0
     for record in records:
-        own, files, _ = memory_of(record)
+        own, files, _ = record.memory
         model = record.told("model_path")
         if record.state in STARTING:
-            shared = told(record, "model_bytes") if model == path else 0
-            claimed += max(told(record, "need_ram") - own - shared, 0)
+            shared = record.amount("model_bytes") if model == path else 0
+            claimed += max(record.amount("need_ram") - own - shared, 0)
         elif model != path:
             mapped[model] = max(mapped.get(model, 0), files)
     return claimed + sum(mapped.values())
@@ -169,29 +169,15 @@ def _corrected(need: Need, seen: int | None) -> Need:
     return replace(need, engine=max(seen - need.weights - need.cache - need.state, 0))
 
 
-def memory_of(record: Record) -> tuple[int, int, int]:
-    """Bytes of a worker's process group: its own, those of mapped files, and the most that both were."""
-    fields = record.text("memory").split(" ")
-    numbers = [int(f) * KIB if f.isascii() and f.isdigit() and len(f) < 15 else 0 for f in fields]
-    own, files, peak = (*numbers, 0, 0, 0)[:3]
-    return own, files, peak
-
-
 def ram_held(record: Record) -> int:
     """What would be free without this worker, and without what it still needs."""
-    own, files, _ = memory_of(record)
-    return max(own + files, told(record, "need_ram") if record.state in STARTING else 0)
+    own, files, _ = record.memory
+    return max(own + files, record.amount("need_ram") if record.state in STARTING else 0)
 
 
 def device_held(record: Record) -> int:
     """What it was expected to take of its GPUs: no tool tells that of one process on every kind of GPU."""
-    return told(record, "need_device")
-
-
-def told(record: Record, key: str) -> int:
-    """A number of the spec, 0 when it is missing or something else."""
-    value = record.spec.get(key)
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**60 else 0
+    return record.amount("need_device")
 
 
 def _together(estimate: Estimate) -> Need:
@@ -202,6 +188,7 @@ def _together(estimate: Estimate) -> Need:
         state=ram.state + device.state,
         compute=ram.compute + device.compute,
         engine=ram.engine + device.engine,
+        kept=ram.kept + device.kept,
     )
 
 

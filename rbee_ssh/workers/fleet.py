@@ -103,6 +103,11 @@ class Fleet:
         ends is nobody's concern."""
         self._later.add(asyncio.ensure_future(work))
 
+    def tell_started(self) -> None:
+        """For who leaves early: what this command has started stays, ready or not."""
+        for worker_id, node in self.started.items():
+            self.story.say(f"worker {worker_id} stays on {node}: rbee workers stop {worker_id}")
+
     def _open(self, name: str, tries: int | None) -> asyncio.Task[Connection]:
         node = inventories.node(self.inventory, name)
         inventories.check_keys(node)

@@ -34,8 +34,7 @@ async def infer(fleet: Fleet, request: InferRequest, emit: Callable[[Event], Non
         ) from None
     except asyncio.CancelledError:
         if not request.remove:
-            for worker_id, node in fleet.started.items():
-                fleet.story.say(f"worker {worker_id} stays on {node}: rbee workers stop {worker_id}")
+            fleet.tell_started()
         raise
     finally:
         if request.remove:

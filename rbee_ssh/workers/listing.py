@@ -70,6 +70,8 @@ def _unknown(entry: WorkerEntry) -> Worker:
         log=entry.directory + "/log",
         owner=entry.owner,
         match=entry.match,
+        context=entry.context,
+        parallel=entry.parallel,
     )
 
 
@@ -78,7 +80,7 @@ async def find_worker(fleet: Fleet, worker_id: str) -> Worker:
 
     Raises:
         WorkerUnknown: none, or several.
-        RbeeError: its node cannot be reached.
+        RbeeError: its node cannot be reached, or no node at all.
     """
     entry = fleet.registry.find(worker_id)
     if entry is not None and entry.node in fleet.inventory.nodes:
@@ -94,9 +96,12 @@ async def find_worker(fleet: Fleet, worker_id: str) -> Worker:
     matching = matching or [w for w in by_id.values() if worker_id and w.id.startswith(worker_id)]
     if len(matching) == 1:
         return matching[0]
+    if not matching and len(unreachable) == len(fleet.inventory.nodes) > 0:
+        raise next(iter(unreachable.values()))  # nobody can tell
     known = sorted(worker.id for worker in by_id.values() if worker.state in LIVE_STATES)
+    silent = f" on the nodes that answered; {', '.join(sorted(unreachable))} did not" if unreachable else ""
     raise WorkerUnknown(
-        f"there is no worker {worker_id}" if not matching else f"several workers begin with {worker_id}",
+        f"several workers begin with {worker_id}" if matching else f"there is no worker {worker_id}{silent}",
         hint=f"the known ones: {', '.join(known) or 'none'}",
         details={"known": known, "unreachable": sorted(unreachable)},
     )

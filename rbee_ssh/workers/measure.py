@@ -7,7 +7,7 @@ from rbee_ssh.models.header import Known
 from rbee_ssh.node.scripts import LIB, LOOK, compose
 from rbee_ssh.registry import Registry
 from rbee_ssh.ssh import script
-from rbee_ssh.workers import fit, records
+from rbee_ssh.workers import records
 from rbee_ssh.workers.prepare import ModelOnNode, Prepared
 from rbee_ssh.workers.room import label_of, settings_of
 
@@ -45,7 +45,7 @@ async def keep(registry: Registry, prepared: Prepared, model: ModelOnNode, worke
         if prepared.source is None:
             return
         known = Known(model.size, model.mtime, await headers.read_local(prepared.source.stamp[0]))
-    own, files, peak = fit.memory_of(record)
+    own, files, peak = record.memory
     if not own:
         return
     sizes = {"ram": max(own + files, peak)}

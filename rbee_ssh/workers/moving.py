@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from rbee_ssh.workers import fit
 from rbee_ssh.workers.records import Record
 
 MIB = 2**20
@@ -24,5 +23,5 @@ def moved(before: Record, after: Record, *, seconds: float, share: float) -> boo
 
 
 def _memory(record: Record) -> int:
-    own, files, _ = fit.memory_of(record)
+    own, files, _ = record.memory
     return own + files

@@ -14,8 +14,8 @@ from rbee_ssh.models import deliver, header
 from rbee_ssh.models.header import Known
 from rbee_ssh.models.refs import HubRef, LocalFileRef, NodeFileRef, UrlRef
 from rbee_ssh.models.remote import Remote, from_memo, memo_key
-from rbee_ssh.models.store import in_store
-from rbee_ssh.node.choose import Choice, choose_engine
+from rbee_ssh.models.store import in_store, part_of
+from rbee_ssh.node.choose import Choice, choose_engine, named_engine
 from rbee_ssh.node.facts import Facts, ModelFile
 from rbee_ssh.node.probe import probe
 from rbee_ssh.ssh.connection import Connection
@@ -30,12 +30,13 @@ from rbee_ssh.workers.wish import Wish, match, wish
 
 @dataclass(frozen=True, slots=True)
 class ModelOnNode:
-    """A model file as a node has it: absolute path, bytes, Unix seconds. `total`: bytes of all its parts."""
+    """A model as a node has it: its first file's absolute path, bytes, mtime (Unix seconds); `total`: the
+    bytes of all its parts."""
 
     path: str
     size: int
     mtime: int
-    total: int = 0
+    total: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +66,10 @@ class Prepared:
 
     @property
     def model_size(self) -> int:
-        """Bytes of the model, wherever it is now; 0 when nobody has told."""
+        """Bytes of the model with all its parts, wherever it is now; 0 when nobody has told."""
         if self.model is not None:
-            return self.model.size
-        if self.source is not None:
-            return self.source.size
-        return (self.remote.size if self.remote else None) or 0
+            return self.model.total
+        return self.wish.local_bytes or (self.remote.size if self.remote else None) or 0
 
     def match_of(self, model: ModelOnNode) -> str:
         return match(self.wish, self.choice.engine, self.choice.backend, model.path, model.size, model.mtime)
@@ -174,6 +173,7 @@ async def prepare(
         backend=wanted.backend,
         device=wanted.device,
         node_name=node.name,
+        named=named_engine(node),
     )
     model = _model(wanted, answer.facts, path, remote)
     return Prepared(
@@ -242,17 +242,21 @@ def _model(wanted: Wish, facts: Facts, path: str, remote: Remote | None) -> Mode
     name = wanted.node.name
     if found is None or found.state == "missing":
         if isinstance(wanted.ref, NodeFileRef):
+            here = quote(f"./{Path(path).name}")
             raise ModelNotFound(
                 f"node {name!r} has no file {path}",
-                hint=f"rbee infer --node {name} --model ./{Path(path).name} …   # sends a local file there",
+                hint=f"rbee infer --node {name} --model {here} …   # sends a local file there",
                 details={"node": name, "path": path},
             )
         if wanted.node.embedded and remote is None:
             raise ModelNotFound(f"{path} is gone", details={"path": path})
         return None
-    if wanted.local is not None and found.size != wanted.local[1]:
+    if wanted.local is not None and (found.size, found.total or found.size) != (
+        wanted.local[1],
+        wanted.local_bytes,
+    ):
         return None
-    if remote is not None and remote.files[0].size not in (found.size, None):
+    if remote is not None and remote.size not in (found.total or found.size, None):
         return None
     if found.state != "gguf" or found.size is None or found.mtime is None:
         raise ModelInvalid(
@@ -263,6 +267,11 @@ def _model(wanted: Wish, facts: Facts, path: str, remote: Remote | None) -> Mode
             else f"ssh {ssh_words(wanted.node, {})} ls -l {quote(quote(path))}",
             details={"node": name, "path": path},
         )
-    # The first part of a split model is the last one that comes: where it is, all are.
-    size = remote.size if remote is not None else None
-    return ModelOnNode(found.path or path, size or found.size, found.mtime, size or found.total or found.size)
+    part = part_of(path.rpartition("/")[2])
+    if part is not None and found.parts is not None and found.parts < part.count:
+        raise ModelInvalid(
+            f"{path} on node {name!r} is the first of {part.count} parts, of which {found.parts} are there",
+            hint=f"ssh {ssh_words(wanted.node, {})} ls -l {quote(quote(path.rpartition('/')[0]))}",
+            details={"node": name, "path": path, "parts": found.parts},
+        )
+    return ModelOnNode(found.path or path, found.size, found.mtime, found.total or found.size)

@@ -12,8 +12,9 @@ from rbee_ssh.models import pull as pulls
 from rbee_ssh.models import sources
 from rbee_ssh.models.fetch import Fetched
 from rbee_ssh.models.reference import parse_reference
-from rbee_ssh.models.refs import HubRef, UrlRef
+from rbee_ssh.models.refs import HubRef, LocalFileRef, NodeFileRef, UrlRef
 from rbee_ssh.models.remote import Remote, RemoteFile, memo_key
+from rbee_ssh.ssh.quote import quote
 from rbee_ssh.workers import store
 from rbee_ssh.workers.fleet import Fleet
 from rbee_ssh.workers.push import Pushed
@@ -27,6 +28,20 @@ class Pulled:
     node: str
     remote: Remote
     fetched: Fetched
+
+
+def _not_to_be_fetched(ref: NodeFileRef | LocalFileRef, node: str) -> UsageInvalid:
+    if isinstance(ref, NodeFileRef):
+        return UsageInvalid(
+            f"{ref.display} is a file of the node already; pull takes hf:… and https:…",
+            hint="rbee models pull hf:ORG/REPO:QUANT",
+        )
+    return UsageInvalid(
+        f"{ref.display} is a path of this machine; pull takes hf:… and https:…",
+        hint=f"rbee models pull {quote(ref.hub_guess)} --node {quote(node)}"
+        if ref.hub_guess and not ref.path.exists()
+        else f"rbee models push {quote(str(ref.path))} --node {quote(node)}",
+    )
 
 
 async def pull(
@@ -51,10 +66,7 @@ async def pull(
     """
     ref, _ = parse_reference(reference, fleet.inventory)
     if not isinstance(ref, HubRef | UrlRef):
-        raise UsageInvalid(
-            f"{ref.display} is a file already; pull takes hf:… and https:…",
-            hint="rbee models pull hf:ORG/REPO:QUANT",
-        )
+        raise _not_to_be_fetched(ref, nodes[0])
     remote = await resolve(fleet, ref)
     once = len(nodes) > 1 and not (via_here or detach)
     failed: dict[str, RbeeError] = {}
@@ -104,10 +116,12 @@ async def _hand_on(
 ) -> dict[str, RbeeError]:
     """From the node that has it now to the others, those without a way to the internet among them."""
 
+    rest = [name for name in nodes if name != origin]
+
     def tell(pushed: Pushed) -> None:
+        rest.remove(pushed.node)
         on_node(Pulled(pushed.node, remote, Fetched(pushed.path, pushed.size, pushed.mtime)))
 
-    rest = [name for name in nodes if name != origin]
     try:
         found, unreachable = await store.shelves(fleet, [origin])
         if unreachable:
@@ -117,7 +131,7 @@ async def _hand_on(
             raise ModelNotFound(
                 f"{path} is gone from node {origin!r}", details={"node": origin, "path": path}
             )
-        return await spread(fleet, there[0], rest, tell)
+        return await spread(fleet, there[0], tuple(rest), tell)
     except RbeeError as error:
         return dict.fromkeys(rest, error)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rbee_ssh import inventory as inventories
 from rbee_ssh.errors import RbeeError
-from rbee_ssh.models import deliver, outgoing
+from rbee_ssh.models import deliver, header, outgoing
 from rbee_ssh.models.tally import Tally
 from rbee_ssh.workers.fleet import Fleet
 
@@ -47,6 +47,8 @@ async def push(
         RbeeError: of the only node.
     """
     files = outgoing.model_files(file, fleet.registry)
+    for part in files:
+        await header.refuse_cut(part.path)
     total = sum(one.size for one in files)
     where = nodes[0] if len(nodes) == 1 else f"{len(nodes)} nodes"
     tally = Tally(fleet.story, f"sending {files[0].name} to {where}", total, len(nodes))

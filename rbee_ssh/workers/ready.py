@@ -6,7 +6,7 @@ import asyncio
 import time
 
 from rbee_ssh.engines.base import Engine, Readiness
-from rbee_ssh.errors import ApiKeyRejected, RbeeError, ResponseInvalid
+from rbee_ssh.errors import ApiKeyRejected, ResponseInvalid
 from rbee_ssh.ssh import http
 from rbee_ssh.ssh.connection import ChannelRefused, Connection
 from rbee_ssh.story import Story
@@ -27,6 +27,10 @@ ANSWERING = 0.003
 BEAT = 5.0
 
 
+class Stopped(Exception):
+    """Another command stopped the worker while it loaded. Not for the user."""
+
+
 async def wait_ready(
     connection: Connection, engine: Engine, record: Record, model_bytes: int, story: Story
 ) -> Record:
@@ -40,6 +44,7 @@ async def wait_ready(
         The record; a newer one if the wait was long.
 
     Raises:
+        Stopped: by somebody else.
         WorkerStartFailed, EngineBroken, ModelInvalid: it ended.
         WorkerStartTimeout: it stopped to make progress.
         ForwardingRefused: it listens, and the SSH server does not let us through.
@@ -50,6 +55,8 @@ async def wait_ready(
     progress = record  # as it was then
     refusals = 0
     while True:
+        if record.state in ("stopping", "stopped"):
+            raise Stopped
         if record.state not in LIVE_STATES:
             raise failure.start_failed(record, connection.name, engine.name)
         try:
@@ -82,12 +89,12 @@ async def wait_ready(
             if refusals > 3 or not engine.binds_before_load:
                 last_beat = 0.0  # look at once
             if isinstance(error, ChannelRefused) and refusals > 20 and record.state in ("idle", "busy"):
-                raise forwarding_refused(connection, record) from error
+                raise await forwarding_refused(connection, record) from error
         now = time.monotonic()
         if now - last_beat >= BEAT:
             newer = await one(connection, record.id)
             if newer is None:
-                raise _gone(connection, record, engine)
+                raise Stopped
             if moved(progress, newer, seconds=now - last_progress, share=ANSWERING):
                 progress, last_progress = newer, now
             record, last_beat = newer, now
@@ -99,9 +106,3 @@ async def wait_ready(
                     record, connection.name, record.id, patience, "made no progress with loading"
                 )
         await asyncio.sleep(min(max((now - began) / 10, SHORTEST_WAIT), LONGEST_WAIT))
-
-
-def _gone(connection: Connection, record: Record, engine: Engine) -> RbeeError:
-    return failure.start_failed(
-        Record(record.id, {**record.values, "state": "dead"}), connection.name, engine.name
-    )

@@ -8,8 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rbee_ssh.node.scripts import LIB, LOOK, compose
+from rbee_ssh.node.text import plain
 from rbee_ssh.registry import WorkerEntry
-from rbee_ssh.workers.types import STATES, Worker
+from rbee_ssh.workers.types import LIVE_STATES, STATES, Worker
+
+# More than a node can run; one that tells of more is broken or hostile, and all of them would be remembered.
+MAX_WORKERS = 1000
+_LONGEST = 64 * 1024  # characters of one value
 
 LOOK_BODY = compose(LIB, LOOK, then="rbee_init && rbee_sweep && rbee_show_all")
 
@@ -68,6 +73,19 @@ class Record:
         value = self.spec.get(key)
         return value if isinstance(value, str) else ""
 
+    def amount(self, key: str) -> int:
+        """A number of the spec, 0 when it is missing or something else."""
+        value = self.spec.get(key)
+        return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**60 else 0
+
+    @property
+    def memory(self) -> tuple[int, int, int]:
+        """Bytes of its process group: its own, those of mapped files, and the most that both were."""
+        fields = self.text("memory").split(" ")
+        numbers = [int(f) * 1024 if f.isascii() and f.isdigit() and len(f) < 15 else 0 for f in fields]
+        own, files, peak = (*numbers, 0, 0, 0)[:3]
+        return own, files, peak
+
 
 @dataclass(frozen=True, slots=True)
 class Look:
@@ -108,11 +126,12 @@ def parse(lines: Iterable[str]) -> Look:
         key, tab, value = line.partition("\t")
         if not tab:
             continue
+        value = value if key in _RESULTS else plain(value, _LONGEST)
         if key == "worker":
             current, name, log = {}, value, []
         elif current is not None:
             if key == "end":
-                if is_id(name):
+                if is_id(name) and len(records) < MAX_WORKERS:
                     records.append(Record(name, current, tuple(log)))
                 current = None
             elif key == "log":
@@ -129,8 +148,8 @@ def parse(lines: Iterable[str]) -> Look:
             top["crowded"] = True
         elif key in _RESULTS:
             worker, _, why = value.partition("\t")
-            if is_id(worker):
-                results.append((key, worker, why))
+            if is_id(worker) and len(results) < MAX_WORKERS:
+                results.append((key, worker, plain(why, _LONGEST)))
     return Look(records=tuple(records), results=tuple(results), **top)
 
 
@@ -150,6 +169,8 @@ def worker(record: Record, node: str) -> Worker:
         endpoint = ""
     idle = record.number("idle")
     lease = record.number("lease")
+    own, files, _ = record.memory
+    runs = record.state in LIVE_STATES
     return Worker(
         id=record.id,
         node=node,
@@ -166,6 +187,10 @@ def worker(record: Record, node: str) -> Worker:
         match=record.text("match"),
         exit_status=record.number("exit"),
         problem="\n".join(record.log) or None,
+        context=record.amount("context") or None,
+        parallel=record.amount("parallel") or 1,
+        memory=own + files or None,
+        device_memory=(record.amount("need_device") or None) if runs else None,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rbee_ssh.engines.tuning import Tuning, tuning
+from rbee_ssh.engines.tuning import ALL_LAYERS, Tuning, tuning
 from rbee_ssh.errors import RbeeError
 from rbee_ssh.models import header as headers
 from rbee_ssh.models.gguf import Gguf, Malformed
@@ -39,7 +39,7 @@ async def ensure(fleet: Fleet, prepared: Prepared, *, evict: bool) -> tuple[Prep
         NodeFault: the connection or its shell.
     """
     if prepared.model is None and prepared.remote is not None:
-        await _refuse_hopeless(fleet, prepared)
+        _refuse_hopeless(fleet, prepared, evict=evict)
         return prepared, None
     for _ in range(ROUNDS):
         prepared, found = await expected(fleet, prepared)
@@ -57,18 +57,29 @@ async def ensure(fleet: Fleet, prepared: Prepared, *, evict: bool) -> tuple[Prep
     raise _error(prepared, short[0], evict=evict)
 
 
-async def _refuse_hopeless(fleet: Fleet, prepared: Prepared) -> None:
+def _refuse_hopeless(fleet: Fleet, prepared: Prepared, *, evict: bool) -> None:
     """Before a model is fetched of which the size alone is known: refuse what cannot be, and stop nobody yet.
 
     Raises:
-        RamShort, VramShort: its weights alone do not fit, whatever is stopped.
+        RamShort, VramShort: its weights alone do not fit, whatever may be stopped.
     """
-    weights = Need(weights=prepared.model_size)
-    on_gpu = prepared.choice.backend not in ("cpu", "metal")
-    found = Estimate(Need() if on_gpu else weights, weights if on_gpu else Need())
-    for one in balances(prepared, found, fleet.registry.client_id()):
-        if one.short and not fit.to_stop(one):
-            raise _error(prepared, one, evict=True)
+    weights = weights_of(prepared)
+    if weights is None:
+        return
+    for one in balances(prepared, weights, fleet.registry.client_id()):
+        if one.short and not (evict and fit.to_stop(one)):
+            raise _error(prepared, one, evict=evict)
+
+
+def weights_of(prepared: Prepared) -> Estimate | None:
+    """The least that a worker takes of a model of which the size alone is known; None where that tells
+    nothing: its user places it, or puts a part of it on a GPU, or the engine decides. Pure."""
+    settings, weights = settings_of(prepared), Need(weights=prepared.model_size)
+    if prepared.choice.backend == "auto" or settings.placed or not weights.total:
+        return None
+    if not settings.gpu_layers:
+        return Estimate(weights)
+    return Estimate(Need(), weights) if settings.gpu_layers == ALL_LAYERS else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +103,8 @@ def offer(prepared: Prepared, found: Estimate | None, owner: str) -> Offer:
 
 
 async def expected(fleet: Fleet, prepared: Prepared) -> tuple[Prepared, Estimate | None]:
-    """What a worker for this wish will take; None where the model is yet to come, or the user places it.
-    With it the node, and the model's header.
+    """What a worker for this wish will take; None where nobody can tell, or the user places it. With it the
+    node, and the model's header. Of a model that is yet to come from the hub or a URL: its weights.
 
     Raises:
         ModelInvalid: its header shows that no engine can serve it.
@@ -103,7 +114,7 @@ async def expected(fleet: Fleet, prepared: Prepared) -> tuple[Prepared, Estimate
         return prepared, None
     prepared = await _with_header(fleet, prepared)
     if prepared.known is None:
-        return prepared, None
+        return prepared, weights_of(prepared)
     return prepared, estimate_of(prepared, prepared.known.header, settings_of(prepared))
 
 
@@ -125,21 +136,21 @@ def estimate_of(prepared: Prepared, header: Gguf, settings: Tuning) -> Estimate:
     Raises:
         ModelInvalid: the header shows that no engine can serve it.
     """
-    model, local = prepared.model, prepared.wish.local
-    size = model.total if model else local[1] if local else prepared.model_size
+    devices = fit.device_count(prepared.facts, prepared.choice)
     try:
-        found = estimate(header, size, settings, devices=fit.device_count(prepared.facts, prepared.choice))
+        found = estimate(header, prepared.model_size, settings, devices=devices)
     except Malformed as problem:
-        path = model.path if model else prepared.wish.shown
+        path = prepared.model.path if prepared.model else prepared.wish.shown
         raise headers.invalid(path, prepared.wish.node.name, problem) from problem
     seen = prepared.known.measured.get(label_of(prepared, settings)) if prepared.known else None
     return fit.corrected(found, seen) if seen else found
 
 
 def label_of(prepared: Prepared, settings: Tuning) -> str:
-    """What a measurement of the worker is kept under."""
-    choice = prepared.choice
-    return headers.label(choice.engine.name, choice.backend, settings.context, settings.slots)
+    """What a measurement of the worker is kept under: nothing else than what it was made with."""
+    choice, node = prepared.choice, prepared.wish.node
+    also = [prepared.wish.device or "", *prepared.wish.args, *(f"{name}={value}" for name, value in node.env)]
+    return headers.label(choice.engine.name, choice.backend, settings.context, settings.slots, also)
 
 
 def beyond(prepared: Prepared) -> str | None:

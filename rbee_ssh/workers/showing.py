@@ -15,6 +15,7 @@ from rbee_ssh.models.deliver import Source
 from rbee_ssh.models.gguf import Gguf
 from rbee_ssh.models.header import Known
 from rbee_ssh.models.memory import Estimate
+from rbee_ssh.ssh.quote import quote
 from rbee_ssh.workers import fit, room
 from rbee_ssh.workers.fit import Balance, Holder
 from rbee_ssh.workers.fleet import Fleet
@@ -64,6 +65,7 @@ class Shown:
     size: int
     settings: Tuning
     contexts: tuple[tuple[int, Estimate], ...]
+    measured: frozenset[int]  # contexts with which a worker was seen there
     nodes: tuple[OnNode, ...]
 
 
@@ -99,8 +101,11 @@ async def show_model(fleet: Fleet, request: WorkerRequest, names: Sequence[str])
         (context, room.estimate_of(first, header, replace(settings, context=context)))
         for context in contexts_of(header, request.context, settings.context)
     )
-    size = _size(first)
-    return Shown(first.wish.shown, header, size, settings, contexts, tuple(told))
+    seen = first.known.measured if first.known else {}
+    measured = frozenset(
+        context for context, _ in contexts if room.label_of(first, replace(settings, context=context)) in seen
+    )
+    return Shown(first.wish.shown, header, first.model_size, settings, contexts, measured, tuple(told))
 
 
 def _source(fleet: Fleet, one: Wish) -> Source | None:
@@ -152,11 +157,5 @@ async def _header(fleet: Fleet, able: list[Prepared]) -> tuple[Gguf, list[Prepar
     name = able[0].wish.shown
     raise ModelNotFound(
         f"none of these nodes has {name} yet, and its header cannot be read where it is",
-        hint=f"rbee models pull {name} --node {able[0].wish.node.name}",
+        hint=f"rbee models pull {quote(name)} --node {able[0].wish.node.name}",
     )
-
-
-def _size(one: Prepared) -> int:
-    if one.model is not None:
-        return one.model.total
-    return one.wish.local[1] if one.wish.local is not None else one.model_size

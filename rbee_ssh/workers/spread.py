@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -9,7 +10,7 @@ from dataclasses import replace
 from rbee_ssh import inventory as inventories
 from rbee_ssh.errors import ModelNotFound, RbeeError, ResponseInvalid
 from rbee_ssh.models import receiver, relay
-from rbee_ssh.models.receiver import STORE, Incoming, Placed
+from rbee_ssh.models.receiver import STORE, Incoming, Later, Placed
 from rbee_ssh.models.relay import Target
 from rbee_ssh.models.stored import StoredFile, StoredModel
 from rbee_ssh.models.tally import Tally
@@ -23,7 +24,6 @@ from rbee_ssh.workers.push import AT_ONCE, Pushed
 _SUM = compose(
     LIB, STORE, then='rbee_sha256_tool; [ -z "$SHA256" ] || printf \'sha256\\t%s\\n\' "$($SHA256 <"$1")"'
 )
-_SUM_SECONDS = 3600.0
 
 
 async def copy(
@@ -90,17 +90,20 @@ async def spread(
     tally = Tally(fleet.story, f"{model.name} from {model.node} to {where}", model.size, len(nodes))
     for begin in range(0, len(nodes), AT_ONCE):
         batch = nodes[begin : begin + AT_ONCE]
+        answers = await asyncio.gather(*(fleet.connect(name) for name in batch), return_exceptions=True)
         connections: dict[str, Connection] = {}
-        for name in batch:
-            try:
-                connections[name] = await fleet.connect(name)
-            except RbeeError as error:
-                failed[name] = error
+        for name, answer in zip(batch, answers, strict=True):
+            if isinstance(answer, RbeeError):
+                failed[name] = answer
                 tally.leave(name)
+            elif isinstance(answer, BaseException):
+                raise answer
+            else:
+                connections[name] = answer
         firsts: dict[str, Placed] = {}
         # The first part comes last: where it is, all are.
-        for file, sha256 in reversed(list(zip(model.files, sums, strict=True))):
-            placed, lost = await _file(fleet, origin, model, file, sha256, connections, tally)
+        for at in reversed(range(len(model.files))):
+            placed, lost = await _file(fleet, origin, model, sums, at, connections, tally)
             failed |= lost
             for name in lost:
                 tally.leave(name)
@@ -115,50 +118,90 @@ async def _file(
     fleet: Fleet,
     origin: Connection,
     model: StoredModel,
-    file: StoredFile,
-    sha256: str,
+    sums: Sequence[str],
+    at: int,
     connections: dict[str, Connection],
     tally: Tally,
 ) -> tuple[dict[str, Placed], dict[str, RbeeError]]:
     """One file to some nodes: where each has it now, or why not. What arrives wrong is sent once more."""
+    file, sha256 = model.files[at], sums[at]
     path = f"{model.store}/{file.place}"
     placed: dict[str, Placed] = {}
     failed: dict[str, RbeeError] = {}
     pending = dict(connections)
     for attempt in (1, 2):
         targets = [
-            Target(connection, _incoming(fleet, name, file, sha256)) for name, connection in pending.items()
+            Target(connection, _incoming(fleet, name, model, sums, at))
+            for name, connection in pending.items()
         ]
         if not targets:
             break
         again: dict[str, Connection] = {}
-        answers = await relay.relay(origin, path, targets, fleet.story, tally)
-        for target in targets:
-            name, answer = target.connection.name, answers[target.connection.name]
-            try:
-                if isinstance(answer, RbeeError):
-                    raise answer
-                if isinstance(answer, Placed):
-                    fleet.story.say(f"{file.name} is on {name} already: {answer.path}")
-                    tally.count(name, path, file.size)
-                    placed[name] = answer
-                elif answer in (sha256, ""):
-                    placed[name] = await _place(target, file, sha256, verified=bool(answer))
-                else:
-                    await receiver.forget(target.connection, target.incoming)
-                    if attempt == 2:
-                        raise relay.differs(name, file.name, origin.name, sha256, answer)
-                    fleet.story.warn(f"what arrived on {name} differs from {path}; sending it once more")
+        batches = [targets]
+        while batches:
+            batch = batches.pop(0)
+            answers = await relay.relay(origin, path, batch, fleet.story, tally)
+            batches += [[target] for target in batch if target.connection.name not in answers]
+            for target in batch:
+                name = target.connection.name
+                if (answer := answers.get(name)) is None:
+                    continue
+                try:
+                    got = await _settled(fleet, origin, path, file, sha256, target, answer, last=attempt == 2)
+                except RbeeError as error:
+                    failed[name] = error
+                    continue
+                if got is None:
                     again[name] = target.connection
-            except RbeeError as error:
-                failed[name] = error
+                    continue
+                placed[name] = got
+                tally.count(name, path, file.size)
         pending = again
     return placed, failed
 
 
-def _incoming(fleet: Fleet, name: str, file: StoredFile, sha256: str) -> Incoming:
-    models_dir = inventories.node(fleet.inventory, name).models_dir
-    return Incoming(models_dir, sha256[:24], file.size, file.name, sha256)
+async def _settled(
+    fleet: Fleet,
+    origin: Connection,
+    path: str,
+    file: StoredFile,
+    sha256: str,
+    target: Target,
+    answer: Placed | str | RbeeError,
+    *,
+    last: bool,
+) -> Placed | None:
+    """Where the file is now; None where it is to be sent once more, since what arrived is something else.
+
+    Raises:
+        RbeeError: why nothing arrived, or nothing right, or it cannot be put into its place.
+    """
+    name = target.connection.name
+    if isinstance(answer, RbeeError):
+        raise answer
+    if isinstance(answer, Placed):
+        fleet.story.say(f"{file.name} is on {name} already: {answer.path}")
+        return answer
+    if answer in (sha256, ""):
+        return await _place(target, file, sha256, verified=bool(answer))
+    await receiver.forget(target.connection, target.incoming)
+    if last:
+        raise relay.differs(name, file.name, origin.name, sha256, answer)
+    fleet.story.warn(f"what arrived on {name} differs from {path}; sending it once more")
+    return None
+
+
+def _incoming(fleet: Fleet, name: str, model: StoredModel, sums: Sequence[str], at: int) -> Incoming:
+    file = model.files[at]
+    return Incoming(
+        inventories.node(fleet.inventory, name).models_dir,
+        sums[at][:24],
+        file.size,
+        file.name,
+        sums[at],
+        place=file.place if len(model.files) > 1 else None,
+        later=tuple(Later(model.files[n].place, sums[n][:24], model.files[n].size) for n in range(at)),
+    )
 
 
 async def _place(target: Target, file: StoredFile, sha256: str, *, verified: bool) -> Placed:
@@ -183,7 +226,7 @@ async def _sum(origin: Connection, path: str) -> str:
     Raises:
         ResponseInvalid: the node cannot tell.
     """
-    result = await script.run(origin, _SUM, [path], timeout=_SUM_SECONDS)
+    result = await script.run(origin, _SUM, [path], timeout=receiver.SUM_SECONDS)
     found = [line.split("\t")[1].split(" ")[0] for line in result.stdout.split("\n") if "\t" in line]
     if not found or len(found[0]) != 64 or not set(found[0]) <= set("0123456789abcdef"):
         raise ResponseInvalid(f"node {origin.name!r} cannot tell the SHA-256 of {path}")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rbee_ssh import engines
 from rbee_ssh.engines.base import LaunchSettings
-from rbee_ssh.errors import ForwardingRefused, ModelNotFound, WorkerStartFailed, WorkerStartTimeout
-from rbee_ssh.models import deliver, outgoing
+from rbee_ssh.errors import ForwardingRefused, ModelNotFound, RbeeError, WorkerStartFailed, WorkerStartTimeout
+from rbee_ssh.models import deliver, outgoing, receiver
 from rbee_ssh.node.scripts import LIB, LOOK, SUPERVISE, compose, source
 from rbee_ssh.ssh import script
 from rbee_ssh.ssh.connection import Connection
@@ -21,7 +22,7 @@ from rbee_ssh.workers.fleet import Fleet
 from rbee_ssh.workers.launch import run_sh, socket_path
 from rbee_ssh.workers.look import complain
 from rbee_ssh.workers.prepare import ModelOnNode, Prepared, prepare, prepare_all
-from rbee_ssh.workers.ready import wait_ready
+from rbee_ssh.workers.ready import Stopped, wait_ready
 from rbee_ssh.workers.records import Look, Record
 from rbee_ssh.workers.stop import stop_on
 from rbee_ssh.workers.types import LIVE_STATES, Worker, WorkerRequest
@@ -46,7 +47,11 @@ async def start_worker(fleet: Fleet, request: WorkerRequest) -> tuple[Worker, bo
     Raises:
         RbeeError: whatever stands in the way, see cases in errors.py.
     """
-    got = await acquire(fleet, request)
+    try:
+        got = await acquire(fleet, request)
+    except asyncio.CancelledError:
+        fleet.tell_started()
+        raise
     return records.worker(got.record, got.connection.name), got.reused
 
 
@@ -73,27 +78,66 @@ async def _acquire(fleet: Fleet, request: WorkerRequest) -> Acquired | None:
     for problem in chosen.facts.problems:
         fleet.story.detail(f"{chosen.wish.node.name}: {problem}")
     found = None
+    if chosen.model is None:
+        chosen = await _elsewhere(fleet, chosen)
     if chosen.same is None:  # also before a file is sent: it may be large
         chosen, found = await room.ensure(fleet, chosen, evict=request.evict)
     model = chosen.model
-    if model is None and chosen.remote is not None:
-        from rbee_ssh.models.pull import pull
-
-        node = chosen.wish.node
-        got = await pull(chosen.connection, chosen.remote, node.models_dir, fleet.registry, fleet.story)
-        model = ModelOnNode(got.path, got.size, got.mtime)
+    if model is None:
+        brought = await _bring(fleet, chosen)
         # Its header is there now, and what is free may have changed while it came.
-        chosen = await prepare(fleet, chosen.wish, None, chosen.remote, None)
+        chosen = await prepare(fleet, chosen.wish, chosen.source, chosen.remote, None)
         if chosen.same is None:
             chosen, found = await room.ensure(fleet, chosen, evict=request.evict)
-    elif model is None:
-        if chosen.source is None:
-            raise ModelNotFound(f"{chosen.wish.shown} is not on {chosen.wish.node.name}")
-        path, sha256 = Path(chosen.source.stamp[0]), chosen.source.sha256
-        files = outgoing.model_files(path, fleet.registry, sha256)
-        placed = await deliver.deliver_all(chosen.connection, files, chosen.wish.node.models_dir, fleet.story)
-        model = ModelOnNode(placed.path, placed.size, placed.mtime)
+        # The node may have had the same bytes in another place.
+        model = chosen.model or brought
     return await _find_or_start(fleet, chosen, model, found)
+
+
+async def _elsewhere(fleet: Fleet, chosen: Prepared) -> Prepared:
+    """With the model, where the node has it in another place of its store: a worker may have it, too.
+
+    Raises:
+        RbeeError: as fetch.find and receiver.find.
+    """
+    models_dir = chosen.wish.node.models_dir
+    if chosen.remote is not None and chosen.remote.files[0].sha256 is not None:
+        from rbee_ssh.models.fetch import find
+
+        if await find(chosen.connection, chosen.remote, models_dir, fleet.story) is None:
+            return chosen
+        return await prepare(fleet, chosen.wish, None, chosen.remote, None)  # it is linked to its place now
+    if chosen.source is None or chosen.wish.local_bytes != chosen.source.size:
+        return chosen  # of parts, each has to be looked for, and deliver_all does
+    source = chosen.source
+    placed = await receiver.find(chosen.connection, models_dir, source.sha256, source.size)
+    if placed is None:
+        return chosen
+    return replace(chosen, model=ModelOnNode(placed.path, placed.size, placed.mtime, placed.size))
+
+
+async def _bring(fleet: Fleet, chosen: Prepared) -> ModelOnNode:
+    """The model to a node that has not got it.
+
+    Raises:
+        RbeeError: as pull and deliver_all.
+    """
+    node = chosen.wish.node
+    if chosen.remote is not None:
+        from rbee_ssh.models.pull import pull
+
+        got = await pull(chosen.connection, chosen.remote, node.models_dir, fleet.registry, fleet.story)
+        return ModelOnNode(got.path, got.size, got.mtime, got.size)
+    if chosen.source is None:
+        raise ModelNotFound(f"{chosen.wish.shown} is not on {node.name}")
+    path, sha256 = Path(chosen.source.stamp[0]), chosen.source.sha256
+    files = outgoing.model_files(path, fleet.registry, sha256)
+    try:
+        placed = await deliver.deliver_all(chosen.connection, files, node.models_dir, fleet.story)
+    finally:
+        for file in files:
+            await file.close()
+    return ModelOnNode(placed.path, placed.size, placed.mtime, chosen.model_size)
 
 
 async def _place(fleet: Fleet, able: list[Prepared], *, evict: bool) -> Prepared:
@@ -102,7 +146,15 @@ async def _place(fleet: Fleet, able: list[Prepared], *, evict: bool) -> Prepared
     if any(one.same is not None for one in able):
         offers = [room.Offer()] * len(able)  # one of those it will be
     else:
-        offers = [room.offer(*await room.expected(fleet, one), owner) for one in able]
+        answers = await asyncio.gather(*(room.expected(fleet, one) for one in able), return_exceptions=True)
+        told = [answer for answer in answers if not isinstance(answer, BaseException)]
+        for answer in answers:
+            if isinstance(answer, BaseException) and (not isinstance(answer, RbeeError) or not told):
+                raise answer
+            if isinstance(answer, RbeeError):
+                fleet.story.detail(answer.message)
+        able = [prepared for prepared, _ in told]
+        offers = [room.offer(prepared, estimate, owner) for prepared, estimate in told]
     name = placement.choose(
         [
             placement.Candidate(
@@ -151,13 +203,13 @@ async def _find_or_start(
     timeouts = connection.timeouts
     patience = timeouts.start
     if not engine.binds_before_load:
-        patience = timeouts.load + timeouts.load_per_gib * model.size / 2**30
+        patience = timeouts.load + timeouts.load_per_gib * model.total / 2**30
     owner = fleet.registry.client_id()
     spec = {
         "node": connection.name,
         "model": wanted.shown,
         "model_path": model.path,
-        "model_bytes": model.size,
+        "model_bytes": model.total,
         "engine": engine.name,
         "context": wanted.context,
         "parallel": wanted.parallel,
@@ -166,7 +218,7 @@ async def _find_or_start(
         "owner": owner,
         "created": time.time(),
         # While it loads, others leave it that much.
-        "need_ram": found_room.ram if found_room else model.size * 11 // 10,
+        "need_ram": found_room.ram if found_room else model.total * 11 // 10,
         "need_device": found_room.device if found_room else 0,
     }
     if prepared.same is None:
@@ -210,7 +262,10 @@ async def _find_or_start(
         if not listening:
             raise failure.start_timeout(record, connection.name, record.id, patience, "did not answer")
         if record.state in ("starting", "loading") or not reused:
-            record = await wait_ready(connection, engine, record, model.size, fleet.story)
+            record = await wait_ready(connection, engine, record, model.total, fleet.story)
+    except Stopped:
+        fleet.story.say(f"another command stopped worker {record.id} on {connection.name}; looking again")
+        return None
     except WorkerStartTimeout:
         # Whoever started it: it did nothing while we watched, and is in the way of the next one.
         await stop_on(connection, [record.id], drain=0)

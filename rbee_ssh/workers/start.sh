@@ -103,7 +103,7 @@ rbee_find_or_start() {
         rbee_new "$@" 2>/dev/null || {
             rbee_clear "$DIR" 2>/dev/null
             rbee_unlock
-            printf 'problem\tcannot write %s\n' "$ROOT/workers/$1"
+            rbee_unable 'cannot write' "$ROOT/workers/$1"
             return 73
         }
         NEW=1

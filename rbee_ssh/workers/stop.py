@@ -21,7 +21,7 @@ from rbee_ssh.workers.records import Look, Record
 STOP = Path(__file__).with_name("stop.sh")
 BODY = compose(LIB, LOOK, STOP, then='rbee_init && rbee_stop "$@"')
 # stop.sh says a word every 5 s, but for the 10 s that it may wait for the lock.
-SILENCE = 15.0
+SILENCE = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +93,13 @@ async def stop_workers(
         present[name], connections[name] = seen.records, connection
 
     async def end(name: str, chosen: Sequence[str]) -> None:
-        fleet.story.say(f"stopping {', '.join(chosen)} on {name}")
+        drain = 0.0 if now else fleet.inventory.timeouts.drain
+        busy = [one.id for one in present[name] if one.id in chosen and one.state == "busy"]
+        waits = (
+            f"; {', '.join(busy)} may answer for {drain:.0f} s more, without --now" if busy and drain else ""
+        )
+        fleet.story.say(f"stopping {', '.join(chosen)} on {name}{waits}")
         try:
-            drain = 0.0 if now else fleet.inventory.timeouts.drain
             answer = await stop_on(connections[name], chosen, drain=drain)
         except RbeeError as error:
             unreachable[name] = error

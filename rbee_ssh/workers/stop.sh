@@ -68,10 +68,9 @@ rbee_force() {
     rbee_kill_orphan "$1"
     rbee_unlock
     rbee_get "$1/pid"
-    PATIENCE=20
-    while rbee_alive "$GOT"; do
-        PATIENCE=$((PATIENCE - 1))
-        [ "$PATIENCE" -gt 0 ] || return
+    PATIENCE=100
+    while rbee_alive "$GOT" && [ "$PATIENCE" -gt 0 ]; do
         rbee_nap
+        PATIENCE=$((PATIENCE - RBEE_NAP))
     done
 }

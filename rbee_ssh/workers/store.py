@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rbee_ssh import inventory as inventories
-from rbee_ssh.errors import ModelInUse, RbeeError, ResponseInvalid, UsageInvalid
+from rbee_ssh.errors import ModelInUse, ModelNotFound, RbeeError, ResponseInvalid, UsageInvalid
 from rbee_ssh.models import receiver, stored
 from rbee_ssh.models.find import find
 from rbee_ssh.models.receiver import STORE
@@ -25,7 +26,7 @@ _HERE = Path(receiver.__file__)
 LIST = compose(LIB, STORE, _HERE.with_name("list.sh"))
 REMOVE = compose(LIB, STORE, _HERE.with_name("remove.sh"))
 VERIFY = compose(LIB, STORE, _HERE.with_name("verify.sh"))
-PARTS_KEPT = 1  # days: what was cut yesterday may still be continued
+PARTS_KEPT = 86400.0  # seconds: what was cut today may still be continued
 
 Unreachable = dict[str, RbeeError]
 
@@ -78,7 +79,16 @@ async def copies(fleet: Fleet, reference: str, nodes: Sequence[str]) -> tuple[li
     if not found and unreachable:
         raise next(iter(unreachable.values()))
     models = [model for shelf in found for model in shelf.models]
-    return find(reference, models, fleet.inventory), unreachable
+    try:
+        return find(reference, models, fleet.inventory), unreachable
+    except ModelNotFound as error:
+        if not unreachable:
+            raise
+        raise ModelNotFound(
+            f"{error.message}; {', '.join(unreachable)} could not be asked",
+            hint=error.hint,
+            details=error.details | {"unreachable": sorted(unreachable)},
+        ) from error
 
 
 async def verify(
@@ -107,18 +117,26 @@ async def verify(
                 on_verdict(Verdict(waiting.pop(0), state))
 
         tell()
-        async with script.running(connection, VERIFY, args) as running:
-            said: dict[str, str] = {}
-            async for line in running.lines():
-                word, _, rest = line.partition("\t")
-                if word == "reading":
-                    fleet.story.detail(f"reading {plain(rest)} on {name}")
-                elif word in ("same", "differs", "gone"):
-                    states[rest.partition("\t")[0]] = word
-                    tell()
-                else:
-                    said[word] = rest
-            await running.finish()
+        said: dict[str, str] = {}
+        loop = asyncio.get_running_loop()
+        try:
+            async with (
+                asyncio.timeout(receiver.SUM_SECONDS) as limit,
+                script.running(connection, VERIFY, args) as running,
+            ):
+                async for line in running.lines():
+                    limit.reschedule(loop.time() + receiver.SUM_SECONDS)
+                    word, _, rest = line.partition("\t")
+                    if word == "reading":
+                        fleet.story.detail(f"reading {plain(rest)} on {name}")
+                    elif word in ("same", "differs", "gone"):
+                        states[rest.partition("\t")[0]] = word
+                        tell()
+                    else:
+                        said[word] = rest
+                await running.finish()
+        except TimeoutError:
+            said = {"problem": f"nothing came for {receiver.SUM_SECONDS:.0f} s"}
         if waiting:
             raise receiver.refused(name, _models_dir(fleet, name), said or {"problem": "verify.sh broke off"})
 
@@ -183,13 +201,25 @@ def in_use(mapped: Sequence[tuple[StoredModel, tuple[str, ...]]]) -> ModelInUse:
     )
 
 
-async def prune(fleet: Fleet, nodes: Sequence[str], *, older_than: float, dry_run: bool) -> Removal:
-    """Remove what no worker was started with for `older_than` seconds, and partial files older than a day."""
+async def prune(
+    fleet: Fleet, nodes: Sequence[str], *, older_than: float, dry_run: bool, partial: bool = False
+) -> Removal:
+    """Remove what no worker was started with for `older_than` seconds, and partial files as old, or a day.
+
+    Args:
+        partial: partial files only.
+    """
     found, unreachable = await shelves(fleet, nodes)
-    since = int(time.time() - older_than)
-    old = [model for shelf in found for model in shelf.models if model.last_used <= since]
-    names = [shelf.node for shelf in found]
-    done = await _remove(fleet, old, nodes=names, since=since, dry_run=dry_run, parts=True)
+    # By each node's clock, which wrote down when a model was used.
+    since = {shelf.node: int(shelf.now - older_than) for shelf in found}
+    old = [
+        model
+        for shelf in found
+        for model in shelf.models
+        if not partial and model.last_used <= since[shelf.node]
+    ]
+    parts = min(older_than, PARTS_KEPT)
+    done = await _remove(fleet, old, nodes=list(since), since=since, dry_run=dry_run, parts=parts)
     return _with_unreachable(done, unreachable)
 
 
@@ -199,9 +229,9 @@ async def _remove(
     *,
     nodes: Sequence[str] = (),
     force: bool = False,
-    since: int | None = None,
+    since: Mapping[str, int] | None = None,
     dry_run: bool = False,
-    parts: bool = False,
+    parts: float | None = None,
 ) -> Removal:
     by_node = {name: list[StoredModel]() for name in nodes} | _by_node(models)
     removed: list[StoredModel] = []
@@ -212,7 +242,10 @@ async def _remove(
     async def one(name: str) -> None:
         known = {model.place: model for model in by_node[name]}
         args = [_models_dir(fleet, name), "1" if force else "", "1" if dry_run else ""]
-        args += ["" if since is None else str(since), str(PARTS_KEPT) if parts else ""]
+        args += [
+            "" if since is None else str(since[name]),
+            "" if parts is None else str(math.ceil(parts / 60)),
+        ]
         for model in by_node[name]:
             args.append(str(len(model.files)))
             for file in model.files:

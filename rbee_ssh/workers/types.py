@@ -73,6 +73,10 @@ class Worker:
     match: str = ""  # equal match: the same model served the same way (design: "worker key")
     exit_status: int | None = None
     problem: str | None = None  # the last log lines of a failed one
+    context: int | None = None  # tokens for each slot
+    parallel: int = 1  # slots
+    memory: int | None = None  # bytes of RAM that it has now, the mapped model among them
+    device_memory: int | None = None  # bytes that it was expected to take of its GPUs
 
 
 @dataclass(frozen=True, slots=True)

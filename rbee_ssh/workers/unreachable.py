@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from rbee_ssh.errors import ForwardingRefused
 from rbee_ssh.ssh import script
-from rbee_ssh.ssh.connection import Connection
+from rbee_ssh.ssh.connection import ChannelRefused, Connection
+from rbee_ssh.ssh.lean import asyncssh
 from rbee_ssh.workers.fleet import Fleet, Serving
 from rbee_ssh.workers.look import one
 from rbee_ssh.workers.records import Record
@@ -28,23 +29,43 @@ async def put_right(fleet: Fleet, serving: Serving) -> None:
     socket = record.text("socket")
     there = not socket or not (await script.run(connection, '[ -S "$1" ]', [socket])).status
     if there and record.key:
-        raise forwarding_refused(connection, record)
+        raise await forwarding_refused(connection, record)
     fleet.story.warn(
         f"worker {name} on {connection.name} has lost its {'key' if there else 'socket'} and is stopped"
     )
     await stop_on(connection, [name], drain=connection.timeouts.drain)
 
 
-def forwarding_refused(connection: Connection, record: Record) -> ForwardingRefused:
+async def forwarding_refused(connection: Connection, record: Record) -> ForwardingRefused:
     """The worker lives and listens, and the channel to it does not open."""
     unix = bool(record.text("socket"))
     directive = "AllowStreamLocalForwarding" if unix else "AllowTcpForwarding"
+    fix = f"{directive} yes (or local) in its sshd_config"
+    if not unix:
+        what = (
+            f"{directive} is off, PermitOpen leaves 127.0.0.1 out, or the key's line in authorized_keys says "
+            "restrict"
+        )
+    elif await _tcp_is_forbidden(connection):
+        what = (
+            "no channel at all: restrict in the key's line of authorized_keys, or DisableForwarding in its "
+            "sshd_config"
+        )
+        fix += ", and restrict,port-forwarding in that line"
+    else:
+        what = f"{directive} is off"
+        fix = f'set listen = "tcp" for node {connection.name} in the inventory, or {fix}'
     return ForwardingRefused(
-        f"node {connection.name!r}: its SSH server does not let us reach the worker: {directive} is off, "
-        "or the key's line in authorized_keys says restrict",
-        hint=f'set listen = "tcp" for node {connection.name} in the inventory, or {directive} yes in its '
-        "sshd_config"
-        if unix
-        else f"{directive} yes (or local) in its sshd_config",
+        f"node {connection.name!r}: its SSH server does not let us reach the worker: {what}",
+        hint=fix,
         details={"node": connection.name, "directive": directive},
     )
+
+
+async def _tcp_is_forbidden(connection: Connection) -> bool:
+    """Whether the server refuses a channel to a port, too. Of a stream-local one it never says why."""
+    try:
+        async with connection.stream(None, 1):
+            return False
+    except ChannelRefused as refused:
+        return getattr(refused.__cause__, "code", None) == asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED

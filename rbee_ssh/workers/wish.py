@@ -16,6 +16,7 @@ from rbee_ssh.errors import BackendInvalid, ModelNotFound, UsageInvalid
 from rbee_ssh.inventory import BACKENDS, Inventory, Node
 from rbee_ssh.models.reference import parse_reference
 from rbee_ssh.models.refs import LocalFileRef, Ref, UrlRef
+from rbee_ssh.ssh.quote import quote
 from rbee_ssh.workers.types import WorkerRequest
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Wish:
     args: tuple[str, ...]
     lease: float
     local: tuple[str, int, int] | None  # of a local file: path, size in bytes, mtime in ns
+    local_bytes: int = 0  # of all its parts
 
     @property
     def fingerprint(self) -> str:
@@ -50,7 +52,7 @@ class Wish:
             [
                 *(node.name, node.host, node.port, node.user, list(node.jump), node.models_dir),
                 *(node.engine_path, node.python, [list(pair) for pair in node.env], node.listen),
-                *(self._reference, list(self.local or ()), self.context, self.parallel),
+                *(self._reference, list(self.local or ()), self.local_bytes, self.context, self.parallel),
                 *(self.engine, self.backend, self.device, list(self.args)),
             ]
         )
@@ -69,7 +71,7 @@ def wish(request: WorkerRequest, inventory: Inventory, node: Node) -> Wish:
     Raises:
         UsageInvalid: no model was named, or a number makes no sense.
         ModelRefInvalid, BackendInvalid: as they say.
-        ModelNotFound: a local file that is not there.
+        ModelNotFound: a local file, or a part of it, that is not there.
     """
     if not request.model:
         raise UsageInvalid(
@@ -77,6 +79,7 @@ def wish(request: WorkerRequest, inventory: Inventory, node: Node) -> Wish:
             hint="add --model file:///path/on/the/node.gguf or ./local.gguf, or set model under [defaults]",
         )
     ref, preset = parse_reference(request.model, inventory)
+    local = local_stamp(ref) if isinstance(ref, LocalFileRef) else None
     context = request.context or (preset.context if preset else None) or DEFAULT_CONTEXT
     parallel = request.parallel or (preset.parallel if preset else None) or 1
     if context < 1 or parallel < 1:
@@ -95,29 +98,41 @@ def wish(request: WorkerRequest, inventory: Inventory, node: Node) -> Wish:
         device=request.device if request.device is not None else node.device,
         args=preset.args if preset else (),
         lease=node.lease,
-        local=local_stamp(ref) if isinstance(ref, LocalFileRef) else None,
+        local=local,
+        local_bytes=_total(local) if local else 0,
     )
 
 
 def local_stamp(ref: LocalFileRef) -> tuple[str, int, int]:
-    """(absolute path, size in bytes, mtime in ns) of a local model.
+    """(absolute path, size in bytes, mtime in ns) of a local model; of the first part of a split one.
 
     Raises:
         ModelNotFound: there is no such file, or it cannot be read.
     """
-    path = Path(ref.path).expanduser().resolve()
-    guess = f"if you meant a repository: --model {ref.hub_guess}" if ref.hub_guess else None
+    path = Path(ref.path).expanduser()
+    path = path.parent.resolve() / path.name
+    from rbee_ssh.models.store import part_of
+
+    part = part_of(path.name)
+    path = path.with_name(part.names()[0]) if part else path
+    guess = f"if you meant a repository: --model {quote(ref.hub_guess)}" if ref.hub_guess else None
     try:
         status = path.stat()
     except OSError as error:
         raise ModelNotFound(
             f"{ref.display}: {error.strerror}",
-            hint=guess or f"ls -l {path.parent}   # or file:///path for a file on the node",
+            hint=guess or f"ls -l {quote(str(path.parent))}   # or file:///path for a file on the node",
             details={"path": str(path)},
         ) from error
     if not path.is_file():
         raise ModelNotFound(f"{ref.display} is not a file", hint=guess, details={"path": str(path)})
     return str(path), status.st_size, status.st_mtime_ns
+
+
+def _total(local: tuple[str, int, int]) -> int:
+    from rbee_ssh.models.outgoing import total
+
+    return total(Path(local[0]))
 
 
 def match(wanted: Wish, engine: EngineFound, backend: str, path: str, size: int, mtime: int) -> str:

@@ -16,11 +16,12 @@ CONTEXTS = (512, 2048, 8192)
 SLOTS = (1, 4)
 MIB = 2**20
 HEAD = (
-    *("", "estimate", "after the load", "after a prompt", "estimate over that"),
+    *("", "estimate", "after the load", "after three prompts", "estimate over that"),
     *("cache over 512 tokens, estimate", "measured", "off by"),
 )
-# About 450 tokens: nearly a whole batch of 512, so that the compute buffer has been used.
-PROMPT = "The lighthouse keeper counts the waves. " * 50
+# About 450 tokens: nearly a whole batch of 512, so that the compute buffer has been used. Three that begin
+# differently: what is kept of a prompt that its slot has left is seen with the next one.
+PROMPTS = tuple(f"{who} counts the waves. " * 60 for who in ("The keeper", "A sailor", "Nobody"))
 NOTE = """Own pages and mapped files of the worker's process group, in MiB. The estimate is made before the
 first start, without what earlier workers were seen to take. The cache alone is what a context takes more of
 own pages, after the load, than one of 512 tokens with as many slots. llama-cpp-python has one slot, whatever
@@ -67,9 +68,12 @@ def _one(place: Bed, context: int, slots: int) -> Seen:
     started = place.control.rbee("--json", "workers", "start", "--model", reference, *which, check=True)
     pid = json.loads(started.stdout)["worker"]["pid"]
     own, files, _ = _memory(place, pid)
-    place.control.rbee(
-        *("-q", "infer", "--model", reference, *which, "--max-tokens", "8", PROMPT), check=True, timeout=300
-    )
+    for prompt in PROMPTS:
+        place.control.rbee(
+            *("-q", "infer", "--model", reference, *which, "--max-tokens", "8", prompt),
+            check=True,
+            timeout=300,
+        )
     after_own, after_files, peak = _memory(place, pid)
     place.stop()
     return Seen(

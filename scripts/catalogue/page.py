@@ -14,7 +14,6 @@ ROOT = Path(__file__).resolve().parents[2]
 TARGET = ROOT / "docs" / "failures.md"
 # Real machines, real engines, the real command.
 REAL = ("tests/nodes", "tests/e2e")
-UNIT = ("tests/unit",)
 HEADER = """# Failures
 
 Every error a user can meet: its code, the exit status, when it comes, the words, and the tests that provoke
@@ -36,10 +35,8 @@ def _below(parent: type[errors.RbeeError]) -> Iterator[type[errors.RbeeError]]:
 
 
 def provoked() -> dict[str, list[str]]:
-    """The tests that provoke each code: on real machines, and where there are none, in the unit part."""
-    names = {code: {code, one.__name__} for code, one in classes().items()}
-    real, unit = (tests(ROOT, folders, names) for folders in (REAL, UNIT))
-    return {code: real[code] or unit[code] for code in names}
+    """The tests that provoke each code on real machines. One that only makes such an error is none."""
+    return tests(ROOT, REAL, {code: {code, one.__name__} for code, one in classes().items()})
 
 
 def page() -> str:

@@ -3,7 +3,8 @@
 
 # program:Debian package
 NEEDED='sshd:openssh-server ssh:openssh-client ip:iproute2 iptables:iptables setpriv:util-linux curl:curl
-zsh:zsh fish:fish csh:csh busybox:busybox cron:cron ps:procps'
+zsh:zsh fish:fish csh:csh busybox:busybox cron:cron ps:procps
+faketime:faketime'
 
 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 

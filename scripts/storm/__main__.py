@@ -35,7 +35,7 @@ def main() -> int:
     with NodeLab(visible=visible_directories(), one_core=True) as lab:
         places, keys = [], {}
         for name, shell, engine in NODES:
-            node = lab.node(name, shell=shell, disks={look.DISK: "74m"})
+            node = lab.node(name, shell=shell, disks={look.DISK: "130m"})
             keys[name] = engines.inventory_keys(engine) | {"models_dir": look.MODELS}
             places.append(Place(node, _directory(keys[name])))
         controls = [lab.control("desk"), lab.control("laptop")]

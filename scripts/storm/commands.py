@@ -17,8 +17,10 @@ from catalogue.page import classes
 from nodekit import Control
 
 INFER, CLEANUP, STOP, NOW, STATUS, LIST = "infer", "cleanup", "stop", "stop --now", "status", "list"
-PULL, REMOVE = "pull", "rm"
-WEIGHTS = {INFER: 12, PULL: 5, CLEANUP: 3, STOP: 1, NOW: 1, STATUS: 2, LIST: 2, REMOVE: 2}
+PULL, PUSH, COPY, REMOVE = "pull", "push", "copy", "rm"
+WEIGHTS = {INFER: 12, PULL: 4, PUSH: 3, COPY: 2, CLEANUP: 3, STOP: 1, NOW: 1, STATUS: 2, LIST: 2, REMOVE: 2}
+# Of several nodes, each with an error of its own; the whole has none.
+MANY = (STOP, NOW, PULL, PUSH, COPY, REMOVE)
 # Seconds: far over what each may take with the patience of INVENTORY below, on a busy machine.
 LIMIT = 150.0
 AFTER_SIGNAL = 30.0  # it has 5 s to tidy up, and may be waited for by a busy machine
@@ -88,16 +90,25 @@ class Ran:
         return f"rbee {' '.join(self.words)}{cut}, status {self.status}, {took:.0f} s: {said}"
 
 
-def choose(chance: random.Random, nodes: Sequence[str], model: Path, references: Sequence[str]) -> Choice:
-    """The next command of a user. How often chance is asked does not depend on what it said."""
+def choose(
+    chance: random.Random, nodes: Sequence[str], model: Path, references: Sequence[str], own: str
+) -> Choice:
+    """The next command of a user. How often chance is asked does not depend on what it said.
+
+    Args:
+        own: a model in the directory that the commands run in.
+    """
     kind = chance.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
     one, any_node = chance.choice(nodes), chance.random() < 0.2
     few, any_owner, everywhere = (chance.random() < share for share in (0.3, 0.5, 0.2))
     tokens, reference = str(chance.choice((1, 8, 32))), chance.choice(references)
+    stored, source = chance.choice([*references, own]), chance.choice(nodes)
     way = chance.choices(((), ("--via", "here"), ("--detach",)), (7, 2, 1))[0]
     cut, name, after = chance.random() < 0.15, chance.choice(SIGNALS), chance.uniform(0, 6)
     where = () if any_node else ("--node", one)
-    nodes_of = [word for node in nodes if everywhere or node == one for word in ("--node", node)]
+    some = [node for node in nodes if everywhere or node == one]
+    nodes_of = [word for node in some for word in ("--node", node)]
+    copied_to = [word for node in some for word in ("--to", node)]
     context = ("--context", "1024") if few else ()
     words: dict[str, Sequence[str]] = {
         INFER: (
@@ -105,12 +116,14 @@ def choose(chance: random.Random, nodes: Sequence[str], model: Path, references:
             "Tell a story.",
         ),
         PULL: ("models", "pull", reference, *nodes_of, *way),
+        PUSH: ("models", "push", own, *nodes_of),
+        COPY: ("models", "copy", stored, *(() if any_node else ("--from", source)), *copied_to),
         CLEANUP: ("cleanup", "--idle", "5s", *(("--any-owner",) if any_owner else ())),
         STOP: ("workers", "stop", "--all"),
         NOW: ("workers", "stop", "--all", "--now"),
         STATUS: ("nodes", "status"),
         LIST: ("workers", "list"),
-        REMOVE: ("models", "rm", reference, *nodes_of),
+        REMOVE: ("models", "rm", stored, *nodes_of),
     }
     return Choice(kind, ("--json", *words[kind]), name if cut else None, after)
 
@@ -138,6 +151,12 @@ def run(control: Control, choice: Choice) -> Ran:
     return Ran(choice.kind, choice.words, sent, status, began, time.monotonic(), out, err)
 
 
+def _told_all(ran: Ran) -> bool:
+    """Whether the signal came when all was done and said, and only the interpreter had yet to end."""
+    last = ran.said[-1] if ran.said else {}
+    return "error" not in last and (ran.kind != INFER or last.get("event") == "done")
+
+
 def wrong(ran: Ran) -> str | None:
     """What about a command's end must never be, whatever happened; None when all is well."""
     if ran.status is None:
@@ -147,15 +166,15 @@ def wrong(ran: Ran) -> str | None:
         early = ran.signal == "INT" and not ran.out and "/rbee_ssh/" not in ran.err
         return None if early else "a traceback"
     if ran.code.startswith("by "):
-        return None if ran.signal == "KILL" or not ran.out else "ended by a signal that it should catch"
+        caught = ran.signal != "KILL" and ran.out and not _told_all(ran)
+        return "ended by a signal that it should catch" if caught else None
     if any(_object(line) is None for line in ran.out.splitlines()):
         return "stdout is not JSON"
     known = classes()
     if strange := sorted({code for code in _codes(ran.said) if code not in known or code == "UNEXPECTED"}):
         return f"the code {', '.join(strange)}"
     if ran.code == "done":
-        # `unreachable`, `failed`: what several nodes were asked for has no error of its own.
-        if ran.status not in (0, 1) or (ran.status and ran.kind not in (STOP, NOW, PULL, REMOVE)):
+        if ran.status not in (0, 1) or (ran.status and ran.kind not in MANY):
             return f"exit status {ran.status} without an error"
         if ran.kind == INFER and (not ran.said or ran.said[-1].get("event") != "done"):
             return "an answer without an end"

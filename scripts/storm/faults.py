@@ -24,8 +24,9 @@ NETWORK = frozenset({"silence", "unplug", "reset", "kill sshd", "reboot"})
 # What each error of a node is a sign of. One without such a fault is remarked, not judged: a busy machine can
 # be too slow for the patience of commands.INVENTORY.
 SIGNS = {
-    "CONNECTION_LOST": NETWORK,
+    "CONNECTION_LOST": NETWORK | {"kill transfer"},
     "NODE_UNREACHABLE": NETWORK,
+    "SESSION_LIMIT": NETWORK,
     "WORKER_STALLED": ENDS_ANSWERS | NETWORK,
     "WORKER_START_FAILED": ENDS_ANSWERS | {"no engine"},
     "WORKER_START_TIMEOUT": ENDS_ANSWERS | {"no engine"},
@@ -59,6 +60,7 @@ class Faults:
             "stop engine": self._suspend,
             "kill supervisor": lambda: self._kill_one(lambda one: _named(one, "supervise.sh")),
             "kill download": lambda: self._kill_one(lambda one: _named(one, "job.sh") or one.name == "curl"),
+            "kill transfer": self._transfer,
             "no engine": self._without_engine,
             "full disk": self._fill,
             "reboot": self._reboot,
@@ -123,6 +125,15 @@ class Faults:
     def _kill_one(self, meant: Callable[[NodeProcess], bool]) -> None:
         for process in [one for one in self.node.processes() if meant(one)][:1]:
             self._kill("KILL", process.pid)
+
+    def _transfer(self) -> None:
+        """What takes in a file, as soon as there is one: it does so for a moment only."""
+        end = time.monotonic() + self._seconds
+        while time.monotonic() < end and not self._over.is_set():
+            for process in self.node.processes():
+                if any(word.endswith(".part.taken") for word in process.argv):
+                    return self._kill("KILL", process.pid)
+            self._over.wait(0.2)
 
     def _kill(self, name: str, pid: int) -> None:
         self.node.exec_local(f"kill -{name} {pid}", check=False)  # it may have ended by itself

@@ -1,4 +1,4 @@
-"""A small hub for the storm: three small models, and downloads that go wrong."""
+"""The storm's models: a small hub with three of them, downloads that go wrong, and one to push."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from collections import Counter
 from hubkit import Fault, Hub
 
 SIZE = 3 * 2**19  # of the smallest model; each of the others is half as much larger
+OWN = "tiny-own.gguf"
+OWN_SIZE = 24 * 2**20  # takes long enough for something to happen to it
 KINDS = ("cut", "reset", "stall", "500", "expire", "wrong")
 
 
@@ -27,6 +29,9 @@ class Downloads:
             content = b"GGUF" + random.Random(number).randbytes(SIZE * (number + 1) // 2)
             self.hub.add(f"org/tiny-{number}", {name: content})
             self.known[name] = hashlib.sha256(content).hexdigest()
+
+        self.own = b"GGUF" + random.Random(0).randbytes(OWN_SIZE)
+        self.known[OWN] = hashlib.sha256(self.own).hexdigest()
 
     @property
     def references(self) -> list[str]:

@@ -82,6 +82,13 @@ def orphans(seen: Look) -> set[str]:
     return {worker.id for worker in seen.workers if worker.engine and not worker.supervised}
 
 
+def lived_between(violation: str, told: str) -> bool:
+    """Whether a worker of a list that was there neither before nor after it lived in between: other commands
+    tell of it, as one that they started or stopped. What nobody else has ever named was made up."""
+    found = re.search("worker ([0-9a-f]{12}) of the list of [^ ]+ is nowhere", violation)
+    return found is not None and found[1] in told
+
+
 def untrue(before: Look, after: Look, told: Collection[str], where: str) -> set[str]:
     """What a command that looked in between `told` of a node's workers, against what was there all the time,
     and what was there at no time."""

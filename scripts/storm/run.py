@@ -17,7 +17,7 @@ from storm import commands, invariants
 from storm.audit import LIST, Audit
 from storm.commands import Choice, Ran
 from storm.faults import ENDS_ANSWERS, SIGNS, Faults
-from storm.hub import Downloads
+from storm.hub import OWN, Downloads
 
 USERS = 2  # processes at a time, of each control machine
 DRAIN = (
@@ -54,6 +54,7 @@ class Storm:
             control.env["HF_ENDPOINT"] = self.downloads.hub.endpoint
             control.env["TMPDIR"] = str(control.home / "tmp")
             (control.home / "tmp").mkdir()
+            (control.work / OWN).write_bytes(self.downloads.own)
 
     def run(self, seconds: float) -> int:
         killed = _oom_kills()
@@ -85,7 +86,7 @@ class Storm:
 
         def use() -> None:
             while not self.over.is_set():
-                choice = commands.choose(chance, names, self.model, self.downloads.references)
+                choice = commands.choose(chance, names, self.model, self.downloads.references, OWN)
                 self.ran.append(commands.run(control, choice))
                 self.over.wait(chance.uniform(0, 0.5))
 
@@ -93,6 +94,8 @@ class Storm:
 
     def _judge(self) -> None:
         """The commands, now that it is known what happened meanwhile."""
+        told = "\n".join(ran.out for ran in self.ran)
+        self.violations[:] = [one for one in self.violations if not invariants.lived_between(one, told)]
         for ran in self.ran:
             fault = commands.wrong(ran)
             if fault is None and ran.code == "WORKER_CRASHED" and not self._ended_by_us(ran):
@@ -126,10 +129,13 @@ class Storm:
         for control in self.controls:
             if wrong := self.audit.after_a_list(control):
                 self.violations += [f"after the storm, {control.home.name}: {it}" for it in sorted(wrong)]
+        self.downloads.hub.rate = None  # as fast as it goes
         for reference in self.downloads.references:
             for fault in self.faults:
                 where = ("--node", fault.node.name)
                 self._must(self.controls[0], commands.PULL, "models", "pull", reference, *where)
+        everywhere = [word for fault in self.faults for word in ("--node", fault.node.name)]
+        self._must(self.controls[1], commands.PUSH, "models", "push", OWN, *everywhere)
         self.audit.look(set())
         for model in self._must(self.controls[1], commands.LIST, "models", "list").get("models", []):
             if not model["whole"]:

@@ -4,31 +4,18 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import socket
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from nodekit import Control
+from rbee_ssh.cli.console import Console
+from rbee_ssh.registry.lock import locked
 
 INFER = ("infer", "--model", "file:///m.gguf", "hi")
-
-
-def failed(control: Control, *words: str, status: int) -> dict[str, Any]:
-    """The error of a command, which says the same in text."""
-    answer = control.rbee("--json", *words)
-    assert answer.returncode == status, answer.stdout + answer.stderr
-    error: dict[str, Any] = json.loads(answer.stdout.splitlines()[-1])["error"]
-    text = control.rbee(*words)
-    assert text.returncode == status
-    assert text.stdout == ""
-    told = " ".join(text.stderr.split())
-    assert " ".join(f"error: {error['message']}".split()) in told
-    assert error["hint"] is None or " ".join(f"hint: {error['hint']}".split()) in told
-    assert "Traceback" not in answer.stderr + text.stderr
-    return error
 
 
 @pytest.mark.parametrize(
@@ -49,12 +36,12 @@ def test_wrong_usage(control: Control, code: str, words: tuple[str, ...]) -> Non
     control.inventory(nodes_also={"workstation": {"host": "192.0.2.1", "tags": ["gpu"]}}, text="")
     if code == "WORKER_UNKNOWN":
         control.inventory(nodes_also={"localhost": {"host": "localhost"}})
-    assert failed(control, *words, status=2)["code"] == code
+    assert control.failed(*words, status=2)["code"] == code
 
 
 def test_every_fault_of_an_inventory_at_once(control: Control) -> None:
     path = control.inventory(text='[nodes.a]\nhots = "x"\nport = "y"\n[modles.b]\n')
-    error = failed(control, "nodes", "list", status=2)
+    error = control.failed("nodes", "list", status=2)
     assert error["code"] == "INVENTORY_INVALID"
     assert all(word in error["message"] for word in (str(path), "hots", "host", "port", "modles")), error
 
@@ -67,16 +54,22 @@ def test_a_found_inventory_is_not_a_trusted_one(control: Control, mode: int, tex
     found = control.work / "inventory.toml"
     found.write_text(text)
     found.chmod(mode)
-    assert failed(control, "nodes", "list", status=2)["code"] == "INVENTORY_UNTRUSTED"
+    assert control.failed("nodes", "list", status=2)["code"] == "INVENTORY_UNTRUSTED"
 
 
 def test_a_registry_that_another_command_holds(control: Control) -> None:
     patience = "[timeouts]\nregistry_lock = 0.3\n"
     control.inventory(nodes_also={"localhost": {"host": "localhost"}}, text=patience)
     control.rbee("workers", "list", check=True)
-    with open(control.home / ".local/state/rbee/registry.lock", "r+") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        assert failed(control, "workers", "list", status=1)["code"] == "REGISTRY_LOCKED"
+    path = control.home / ".local/state/rbee/registry.lock"
+    with locked(path, shared=False, timeout=5, story=Console(quiet=True), command="rbee cleanup"):
+        error = control.failed("workers", "list")
+    assert error["code"] == "REGISTRY_LOCKED"
+    assert error["message"].startswith(
+        f"the registry is held by process {os.getpid()} (rbee cleanup), waited 0.3 s"
+    )
+    assert f"-p {os.getpid()}" in error["hint"]
+    assert control.rbee("workers", "list").returncode == 0
 
 
 def test_an_inventory_that_another_command_holds(control: Control) -> None:
@@ -124,4 +117,4 @@ def test_a_bug_is_one_line_and_a_file(control: Control, tmp_path: Path) -> None:
 
 def test_a_directory_is_no_model(control: Control) -> None:
     control.inventory(nodes_also={"box": {"host": "192.0.2.1"}})
-    assert failed(control, "models", "push", ".", status=1)["code"] == "MODEL_NOT_FOUND"
+    assert control.failed("models", "push", ".", status=1)["code"] == "MODEL_NOT_FOUND"

@@ -182,6 +182,8 @@ class _HubHandler(_Handler):
             return self._info(api[1], api[2])
         if found := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
             return self._resolve(found[1], found[2], found[3])
+        if plain := re.fullmatch(r"/plain/([^/]+)", path):
+            return self.reply(200, body=self.owner.named(plain[1]) or b"")
         return self.reply(404)
 
     def _refused(self, repo: Repository | None, *, gate: bool) -> bool:
@@ -251,7 +253,7 @@ class _CdnHandler(_Handler):
         hub = self.owner
         parts = urlsplit(self.path)
         if parts.path == "/plain/down.gguf":
-            return self.reply(302, {"Location": f"{hub.cdn}/plain/tiny.gguf".replace("https:", "http:")})
+            return self.reply(302, {"Location": f"{hub.endpoint}/plain/tiny.gguf"})
         if parts.path.startswith("/plain/"):
             content = hub.named(parts.path.rpartition("/")[2])
         else:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -110,6 +112,22 @@ class Control:
             cwd=self.work,
         )
 
+    def failed(self, *args: str | os.PathLike[str], status: int = 1) -> dict[str, Any]:
+        """The error of a command, told by `--json`; it is run again, and has to say the same in text.
+
+        Numbers and ids may differ: each run has its own.
+        """
+        answer, text = self.rbee("--json", *args), self.rbee(*args)
+        assert (answer.returncode, text.returncode) == (status, status), answer.stdout + text.stderr
+        error: dict[str, Any] = json.loads(answer.stdout.splitlines()[-1])["error"]
+        assert error.keys() == {"code", "message", "hint", "details"}
+        assert text.stdout == ""
+        assert "Traceback" not in answer.stderr + text.stderr
+        told = _alike(text.stderr)
+        assert _alike(f"error: {error['message']}") in told, text.stderr
+        assert error["hint"] is None or _alike(f"hint: {error['hint']}") in told, text.stderr
+        return error
+
     def rbee_popen(
         self,
         *args: str | os.PathLike[str],
@@ -142,6 +160,22 @@ class Control:
         self._iptables("-D INPUT -i eth0 -j DROP")
         self._iptables("-D OUTPUT -o eth0 -j DROP")
 
+    def clock_off(self, seconds: int) -> None:
+        """From now on the commands see a clock that is so far ahead, or behind when negative; 0 undoes it.
+        What measures a time without a clock (monotonic) goes right."""
+        if seconds:
+            places = [Path("/usr/lib"), Path("/usr/lib64"), *Path("/usr/lib").glob("*-linux-*")]
+            found = [
+                each for each in (place / "faketime/libfaketime.so.1" for place in places) if each.exists()
+            ]
+            if not found:
+                pytest.skip("a wrong clock needs libfaketime: apt-get install faketime")
+            self.env |= {"LD_PRELOAD": str(found[0]), "FAKETIME": f"{seconds:+d}"}
+            self.env["FAKETIME_DONT_FAKE_MONOTONIC"] = "1"
+        else:
+            for name in ("LD_PRELOAD", "FAKETIME", "FAKETIME_DONT_FAKE_MONOTONIC"):
+                self.env.pop(name, None)
+
     def _iptables(self, rule: str) -> None:
         assert self._spaces is not None, "made without own_network=True"
         run([*self._spaces.enter(), "iptables", "-w", *rule.split()])
@@ -156,6 +190,11 @@ class Control:
         if self._spaces is not None:
             self._spaces.end()
         shutil.rmtree(self.home, ignore_errors=True)
+
+
+def _alike(text: str) -> str:
+    """Without what differs from run to run, and however its lines are broken."""
+    return " ".join(re.sub(r"\b(?=\w*\d)[0-9a-f]{12}\b|\d+(\.\d+)?", "#", text).split())
 
 
 def rbee_path() -> str:

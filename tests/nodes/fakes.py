@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from unit.node.shells import Shell, processes_of
+from processes.shells import Shell, processes_of
 
 from rbee_ssh.node.scripts import LIB, LOOK, compose
 from rbee_ssh.workers.start import START

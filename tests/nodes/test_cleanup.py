@@ -69,7 +69,8 @@ def test_cleanup_leaves_another_control_machines_worker_unless_told(
 def test_one_cleanup_at_a_time(node: LabNode, control: Control) -> None:
     control.inventory(node, text="[timeouts]\nconnect = 90\n")
     sshd = " ".join(str(p.pid) for p in node.processes(everybody=True) if of_sshd(p))
-    node.exec_local(f"kill -STOP {sshd}", user="root")  # the kernel connects, and nobody says anything
+    # The kernel connects, and nobody says anything. A child of sshd may just have ended.
+    node.exec_local(f"kill -STOP {sshd}", user="root", check=False)
 
     def logins() -> int:
         found = node.exec_local(f"ss -tnH state established sport = :{node.port}")
@@ -81,14 +82,14 @@ def test_one_cleanup_at_a_time(node: LabNode, control: Control) -> None:
     assert "another cleanup is under way" in second.stderr
     assert json.loads(second.stdout) == {"stopped": [], "kept": [], "pruned": [], "unreachable": []}
     assert (first.poll(), logins()) == (None, 1)
-    node.exec_local(f"kill -CONT {sshd}", user="root")
+    node.exec_local(f"kill -CONT {sshd}", user="root", check=False)
     out, err = first.communicate(timeout=60)
     assert (first.returncode, json.loads(out)["unreachable"]) == (0, []), out + err
     assert "under way" not in control.rbee("--verbose", "cleanup", check=True).stderr
 
 
 def test_requests_against_a_cleanup_in_a_loop(node: LabNode, control: Control, engines: Engines) -> None:
-    """25 s here; RBEE_SOAK_SECONDS=300 runs the same for as long as that."""
+    """15 s here; RBEE_SOAK_SECONDS=300 runs the same for as long as that."""
     equip(control, engines, node)
     infer(control, engines)
     ended = threading.Event()
@@ -102,7 +103,7 @@ def test_requests_against_a_cleanup_in_a_loop(node: LabNode, control: Control, e
     thread.start()
     chance = random.Random(7)
     try:
-        end = time.monotonic() + float(os.environ.get("RBEE_SOAK_SECONDS", "25"))
+        end = time.monotonic() + float(os.environ.get("RBEE_SOAK_SECONDS", "15"))
         # A machine so busy that no pause held a whole idle tick gets more of them.
         while time.monotonic() < end or (not stopped and time.monotonic() < end + 60):
             answer = infer(control, engines)

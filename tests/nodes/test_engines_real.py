@@ -24,6 +24,8 @@ from nodekit.engines import Engines
 from rbee_ssh.engines import ENGINES, Engine, Launch, LaunchSettings, Readiness, by_name
 
 KEY = "0123456789abcdef-the-key"
+# The threads of engines that share two cores wait for each other with a spinning CPU.
+ONE_THREAD = ("--threads", "1", "--threads-batch", "1")
 QUESTION = {
     "messages": [{"role": "user", "content": "Name the capital of France."}],
     "max_tokens": 12,
@@ -138,6 +140,7 @@ def settings(directory: Path, model_path: Path) -> LaunchSettings:
         socket=str(directory / "sock.sock"),
         context=512,
         alias="tiny",
+        args=ONE_THREAD,
     )
 
 
@@ -306,11 +309,11 @@ def vulkan(engines: Engines) -> Mapping[str, str]:
 def test_llama_server_takes_the_device_by_its_index(
     device: str | None, settings: LaunchSettings, start: Any, vulkan: Mapping[str, str]
 ) -> None:
-    # Without the warm-up, for which lavapipe compiles its shaders: a minute and more on a busy CPU.
-    asked = replace(settings, backend="vulkan", device=device, args=("--verbosity", "4", "--no-warmup"))
+    asked = replace(settings, backend="vulkan", device=device, args=(*ONE_THREAD, "--verbosity", "4"))
     with start(by_name("llama-server"), asked, **vulkan) as started:
-        started.wait_until_ready()
         started.wait_for_log("offloaded 31/31 layers to GPU")
+        # What follows are shaders, which lavapipe compiles for a minute on a busy CPU.
+        started.process.kill()
 
 
 def test_llama_server_ends_when_the_device_is_not_there(
@@ -320,3 +323,22 @@ def test_llama_server_ends_when_the_device_is_not_there(
     with start(by_name("llama-server"), asked, **vulkan) as started:
         assert started.process.wait(60) == 1
         assert "invalid device: Vulkan7" in started.log
+
+
+@pytest.mark.parametrize("name", ["llama-server", "xllamacpp"])
+def test_prompts_that_a_slot_has_left_take_no_memory(name: str, settings: LaunchSettings, start: Any) -> None:
+    """llama.cpp's own default is a cache of up to 8 GiB for them, which no estimate could count."""
+    with start(by_name(name), replace(settings, backend="cpu", context=1024)) as started:
+        started.wait_until_ready()
+        with started.client() as client:
+
+            def own_mib(subject: str) -> int:
+                body = {"prompt": f"{subject} " * 100, "n_predict": 1, "cache_prompt": True}
+                answer = client.post("/completion", json=body).json()
+                assert answer["tokens_evaluated"] > 90
+                status = Path(f"/proc/{started.process.pid}/status").read_text()
+                return int(re.findall(r"RssAnon:\s+(\d+) kB", status)[0]) // 1024
+
+            before = [own_mib(subject) for subject in ("red", "blue")][-1]
+            # 22.5 KiB a token, which is 2.2 MiB for each prompt.
+            assert [own_mib(subject) for subject in ("green", "white")][-1] - before < 2

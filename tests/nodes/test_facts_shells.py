@@ -267,6 +267,20 @@ def test_engines_that_do_not_run(
     assert words in str(engine.problem)
 
 
+@pytest.mark.parametrize(
+    ("content", "words"), [(b"touch pwned\n", "not a program"), (ELF_ARM, "another architecture")]
+)
+def test_a_python_that_is_none_is_not_read_as_a_script(
+    shell: str, probe: Probe, home: Path, content: bytes, words: str
+) -> None:
+    (home / "python").write_bytes(content)
+    (home / "python").chmod(0o755)
+    facts = probe(shell, replace(NODE, python="~/python"))
+    assert facts.engines == ()
+    assert [words in problem for problem in facts.problems if "does not run" in problem] == [True]
+    assert not list(home.rglob("pwned"))
+
+
 def test_a_broken_engine_lets_auto_go_on(shell: str, probe: Probe, home: Path) -> None:
     program(home / ".local/bin/llama-server", "#!/bin/sh\nexit 1\n")
     program(home / "llama.cpp/build/bin/llama-server", SERVER)
@@ -327,6 +341,17 @@ def test_what_hangs_is_given_up_with_all_its_children(shell: str, probe: Probe, 
     assert 4.5 < time.monotonic() - begin < 20
     assert facts.problems == ("nvidia-smi fails, so no GPU is seen: it did not answer in time",)
     assert seconds not in _commands()
+
+
+@pytest.mark.slow
+def test_what_hangs_is_given_up_however_busy_the_machine_is(shell: str, probe: Probe, home: Path) -> None:
+    """The shell itself does not run at the moment when the time is over."""
+    program(
+        home / "tools" / "nvidia-smi",
+        "#!/bin/sh\nkill -STOP $PPID\nsleep 6\nkill -CONT $PPID\nexec sleep 1234\n",
+    )
+    facts = probe(shell, NODE, path=f"{home / 'tools'}:{SYSTEM}")
+    assert facts.problems == ("nvidia-smi fails, so no GPU is seen: it did not answer in time",)
 
 
 def test_what_hangs_takes_no_more_time_together_than_there_is(shell: str, probe: Probe, home: Path) -> None:

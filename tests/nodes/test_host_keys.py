@@ -11,6 +11,7 @@ from nodes.keys import fingerprint, host_key, new_key, reached
 from nodes.test_reaching import unreachable
 
 from nodekit import Control, LabNode
+from nodekit.faults import reconfigure_sshd
 
 
 @pytest.mark.parametrize("kind", ["ecdsa", "rsa"])
@@ -156,10 +157,7 @@ def test_trust_with_lines_about_other_keys(node: LabNode, control: Control) -> N
 
 def test_trust_looks_for_the_type_of_key_that_is_known(node: LabNode, control: Control) -> None:
     public = new_key(node.directory / "second", "ecdsa")
-    node.kill_sshd()
-    with (node.directory / "sshd_config").open("a") as config:
-        config.write(f"\nHostKey {node.directory}/second\n")
-    node.start_sshd()
+    reconfigure_sshd(node, f"HostKey {node.directory}/second")
     control.inventory(node, trust=False)
     control.known_hosts.write_text(f"{node.address} {public}\n")
     assert reached(control, node)
@@ -172,10 +170,7 @@ def test_another_port_of_a_known_host_is_another_host(
 ) -> None:
     """A container's sshd beside the machine's own."""
     node = make_node()
-    node.kill_sshd()
-    with (node.directory / "sshd_config").open("a") as config:
-        config.write("\nPort 2222\n")
-    node.start_sshd()
+    reconfigure_sshd(node, "Port 2222")
     control.inventory(node, every={"port": 2222}, trust=False)
     control.known_hosts.write_text(f"{node.address} {new_key(control.home / 'other')}\n")
     assert unreachable(control, node)["code"] == "HOST_KEY_UNKNOWN"

@@ -302,7 +302,7 @@ def test_a_model_that_does_not_load_says_why(node: LabNode, control: Control, en
     # Of what only the engine can know, it has the word.
     later = {f"later.{key}": 64 for key in ("block_count", "embedding_length", "attention.head_count")}
     error = refused("later.gguf", write({"general.architecture": "later", **later}))
-    assert error["code"] in ("MODEL_INVALID", "WORKER_START_FAILED")
+    assert error["code"] in ("MODEL_INVALID", "WORKER_START_FAILED"), error
     assert error["details"]["last_lines"]
     (failed,) = workers(control)
     assert failed["state"] == "failed"

@@ -64,23 +64,34 @@ def quiet(node: LabNode) -> bool:
     return ticks() == before
 
 
-@pytest.mark.parametrize("how", ["reset", "silence"])
+@pytest.mark.parametrize("how", ["reset", "silence", "sshd"])
 def test_a_connection_lost_in_the_middle(node: LabNode, control: Control, engines: Engines, how: str) -> None:
-    equip(control, engines, node, text=f"[timeouts]\nkeepalive = {10 if how == 'reset' else 1}\n")
+    equip(control, engines, node, text=f"[timeouts]\nkeepalive = {1 if how == 'silence' else 10}\n")
     with streaming(control, engines) as process:
         began = time.monotonic()
-        node.reset_connections() if how == "reset" else node.cut()
+        {"reset": node.reset_connections, "silence": node.cut, "sshd": node.kill_sshd}[how]()
         said, err = end_of(process)
         took = time.monotonic() - began
     assert process.returncode == 1
     assert said[-1]["error"]["code"] == "CONNECTION_LOST", said[-1]
     assert "Traceback" not in err
     assert took < 15, "a reset is seen at once; silence after three times the keepalive"
-    if how == "silence":
-        node.mend()
+    {"reset": lambda: None, "silence": node.mend, "sshd": node.start_sshd}[how]()
     again = control.rbee("--json", "infer", *model(engines), *ROOM, *GREEDY, "--max-tokens", "2", PROMPT)
     assert events(again)[0]["reused"] is True, again.stdout + again.stderr
     assert len(engines_on(node)) == 1
+
+
+def test_a_node_that_reboots_in_the_middle(node: LabNode, control: Control, engines: Engines) -> None:
+    equip(control, engines, node)
+    with streaming(control, engines) as process:
+        node.reboot()
+        said, err = end_of(process)
+    assert (process.returncode, said[-1]["error"]["code"]) == (1, "CONNECTION_LOST"), err
+    (dead,) = workers(control)
+    assert dead["state"] == "dead"
+    again = control.rbee("--json", "infer", *model(engines), *ROOM, *GREEDY, "--max-tokens", "2", PROMPT)
+    assert events(again)[0]["worker"] != dead["id"], again.stdout + again.stderr
 
 
 @pytest.mark.parametrize("remove", [False, True], ids=["", "--rm"])
@@ -122,19 +133,19 @@ def test_a_node_that_is_gone_keeps_nobody_from_the_others(
     make_node: Callable[..., LabNode], control: Control, engines: Engines, state: str
 ) -> None:
     gone, there = make_node(), make_node()
-    equip(control, engines, gone, there, text="[timeouts]\nconnect = 2\n")
+    equip(control, engines, gone, there, text="[timeouts]\nconnect = 4\n")
     words = ["--json", "infer", *model(engines), *GREEDY, "--max-tokens", "2", PROMPT]
     first = control.rbee(*words, "--node", gone.name)
     assert first.returncode == 0, first.stdout
     gone.power_off() if state == "off" else gone.cut()
     began = time.monotonic()
     answer = control.rbee(*words)
-    assert events(answer)[0]["node"] == there.name, answer.stdout + answer.stderr
-    assert time.monotonic() - began < 15
+    assert events(answer)[0].get("node") == there.name, answer.stdout + answer.stderr
+    assert time.monotonic() - began < 25
     began = time.monotonic()
     again = control.rbee(*words)
     assert (events(again)[0]["node"], events(again)[0]["reused"]) == (there.name, True)
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 15
     if state == "off":
         gone.power_on()
 

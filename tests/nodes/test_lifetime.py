@@ -83,6 +83,7 @@ def test_a_worker_that_ignores_term_is_killed(node: LabNode, control: Control, e
     stop = control.rbee("--json", "workers", "stop", "--now", worker["id"])
     assert stop.returncode == 0, stop.stderr
     assert json.loads(stop.stdout)["forced"] == [worker["id"]]
+    assert f"warning: worker {worker['id']} on {node.name} did not end on TERM and was killed" in stop.stderr
     assert engines_on(node) == []
 
 

@@ -26,6 +26,7 @@ from nodes.test_tunnel import tunnelled
 
 from nodekit import Control, LabNode
 from nodekit.engines import Engines
+from nodekit.faults import reconfigure_sshd
 
 
 def ask(control: Control, engines: Engines, *args: str) -> subprocess.CompletedProcess[str]:
@@ -65,10 +66,7 @@ def test_a_worker_that_lost_a_file_is_replaced(
 def test_forwarding_that_was_switched_off_is_told(node: LabNode, control: Control, engines: Engines) -> None:
     equip(control, engines, node)
     assert ask(control, engines).returncode == 0
-    node.kill_sshd()
-    with (node.directory / "sshd_config").open("a") as config:
-        config.write("\nAllowStreamLocalForwarding no\n")
-    node.start_sshd()
+    reconfigure_sshd(node, "AllowStreamLocalForwarding no")
     assert error_of(ask(control, engines))["code"] == "FORWARDING_REFUSED", (
         "of a worker that was there before"
     )

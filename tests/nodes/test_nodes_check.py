@@ -35,7 +35,8 @@ def test_several_at_once_each_with_what_is_wrong(
     works = found[fine.name]
     assert {one["state"] for one in works.values()} <= {"ok", "unknown"}, works
     assert (works["forwarding"]["state"], works["engine"]["state"]) == ("ok", "ok")
-    assert works["reachable"]["seconds"] < works["login"]["seconds"]
+    assert works["reachable"]["seconds"] > 0
+    assert works["login"]["seconds"] > 0
     assert found[closed.name]["forwarding"]["state"] == "failed"
     assert 'listen = "tcp"' in found[closed.name]["forwarding"]["fix"]
     assert found[closed.name]["engine"]["state"] == "ok", "the rest is tried all the same"

@@ -16,6 +16,7 @@ from nodes.serving import GREEDY, PROMPT, equip, events, eventually, text_of
 
 from nodekit import Control, LabNode
 from nodekit.engines import Engines
+from nodekit.faults import fill, small_disk
 
 SIZE = 3 * 2**20 + 17
 BYTES = b"GGUF" + random.Random(7).randbytes(SIZE - 4)
@@ -66,6 +67,12 @@ def test_a_model_is_fetched_once_and_checked(hub: Hub, node: LabNode, control: C
     second = control.rbee("--json", "models", "pull", REF)
     assert json.loads(second.stdout)["pulled"][0]["fetched"] is False
     assert hub.bytes_sent == SIZE
+    # Found to be something else: it counts for nothing any more.
+    stored(node).write_bytes(b"GGUF" + bytes(SIZE - 4))
+    assert control.rbee("models", "verify", "tiny-Q4_K_M").returncode == 1
+    third = control.rbee("--json", "models", "pull", REF)
+    assert json.loads(third.stdout)["pulled"][0]["fetched"] is True
+    assert stored(node).read_bytes() == BYTES
 
 
 def test_the_parts_of_a_split_model_come_together(hub: Hub, node: LabNode, control: Control) -> None:
@@ -80,16 +87,25 @@ def test_the_parts_of_a_split_model_come_together(hub: Hub, node: LabNode, contr
     assert [one.sent for one in hub.fetches] == [80000, 70000]
 
 
-@pytest.mark.parametrize("tool", ["curl", "wget", "python3"])
+def with_tool(make_node: Callable[..., LabNode], tool: str, name: str, **env: str) -> LabNode:
+    """A node that fetches with this program."""
+    without = {"curl": (), "wget": ("curl",), "python3": ("curl", "wget")}[tool]
+    path = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+    words = [f"PATH=/home/tool/not:{path}", *(f"{key}={value}" for key, value in env.items())]
+    node = make_node(f"{name}-{tool}", user="tool", sshd_options={"SetEnv": " ".join(words)})
+    for program in without:
+        node.write(f"not/{program}", "#!/bin/sh\nexit 127\n", mode=0o755)
+    return node
+
+
+every_tool = pytest.mark.parametrize("tool", ["curl", "wget", "python3"])
+
+
+@every_tool
 def test_a_download_resumes_where_it_stopped(
     make_node: Callable[..., LabNode], control: Control, tool: str
 ) -> None:
-    without = {"curl": (), "wget": ("curl",), "python3": ("curl", "wget")}[tool]
-    path = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
-    name = f"pull-{tool}"
-    node = make_node(name, user="tool", sshd_options={"SetEnv": f"PATH=/home/tool/not:{path}"})
-    for program in without:
-        node.write(f"not/{program}", "#!/bin/sh\nexit 127\n", mode=0o755)
+    node = with_tool(make_node, tool, "pull")
     with hub_for(node, control, 'download_stall = "1s"\n') as hub:
         # 1 MiB, 500 KB, nothing, 300 KB and silence, then a link that is void, then the rest.
         hub.faults += [Fault("cut", 2**20), Fault("reset", 500_000), Fault("500"), Fault("stall", 300_000)]
@@ -135,19 +151,16 @@ def test_wrong_bytes_are_fetched_once_more_and_no_further(hub: Hub, node: LabNod
 
 
 def test_a_full_disk_is_freed_again(hub: Hub, node: LabNode, control: Control) -> None:
-    models = f"{node.home}/small"
-    node.exec_local(f"mkdir {models}")
-    node.exec_local(f"mount -t tmpfs -o size=66m,mode=777 tmpfs {models}", user="root")
+    models = small_disk(node, "small", "66m")
     control.inventory(node, every={"models_dir": models})
     short = json.loads(control.rbee("--json", "models", "pull", REF).stdout)["error"]
     assert (short["code"], short["details"]["need_bytes"]) == ("DISK_SHORT", SIZE)
     assert hub.fetches == []
-    node.exec_local(f"mount -o remount,size=70m {models}", user="root")
+    small_disk(node, "small", "70m")
     hub.faults += [Fault("pause", 2**18)]
     with control.rbee_popen("--json", "models", "pull", REF) as running:
         eventually(lambda: hub.bytes_sent == 2**18, within=30, why="bytes come")
-        # As another program would.
-        node.exec_local(f"dd if=/dev/zero of={models}/other bs=1M", check=False)
+        fill(node, models)
         hub.go_on.set()
         out, _ = running.communicate(timeout=30)
     error = json.loads(out)["error"]
@@ -293,17 +306,42 @@ def test_infer_fetches_what_is_missing_and_needs_no_hub_afterwards(
     assert "does not answer" in forgotten.stderr and f"{node.name} has smol.Q4_1.gguf" in forgotten.stderr
 
 
-def test_a_url_is_fetched_over_tls(
-    node: LabNode, control: Control, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    certificate = tmp_path_factory.mktemp("tls") / "both.pem"
+def trusted(node: LabNode, control: Control, directory: Path) -> tuple[str, Path]:
+    """An address that node and control machine reach, and a certificate for it that the node believes in."""
+    certificate = directory / "both.pem"
     address = node.address.rpartition(".")[0] + ".1"
     make_certificate(certificate, address)
     node.write("ca.pem", certificate.read_text())
     node.write(".curlrc", f'cacert = "{node.home}/ca.pem"\n')
+    node.write(".wgetrc", f"ca_certificate = {node.home}/ca.pem\n")
+    control.inventory(node, text="[timeouts]\ndownload_tries = 2\n")
+    return address, certificate
+
+
+@every_tool
+def test_no_tool_goes_from_https_to_http(
+    make_node: Callable[..., LabNode], control: Control, tmp_path_factory: pytest.TempPathFactory, tool: str
+) -> None:
+    """Which this machine would have seen, if it had been let through to the server as the node is."""
+    node = with_tool(make_node, tool, "down", SSL_CERT_FILE="/home/tool/ca.pem")
+    address, certificate = trusted(node, control, tmp_path_factory.mktemp("tls"))
+    with Hub(address, tls=certificate) as hub:
+        hub.add("org/any", {"tiny.gguf": BYTES})
+        failed = control.rbee("--json", "models", "pull", f"{hub.cdn}/plain/down.gguf")
+        assert json.loads(failed.stdout)["error"]["code"] == "DOWNLOAD_FAILED", failed.stdout
+        assert [one.path for one in hub.asked if one.where == "hub"] == []
+        answer = control.rbee("models", "pull", f"{hub.cdn}/plain/tiny.gguf")
+        assert answer.returncode == 0, answer.stderr
+    used = {"curl": "curl/", "wget": "Wget/", "python3": "Python-urllib/"}[tool]
+    assert {one.headers["user-agent"].startswith(used) for one in hub.fetches} == {True}
+
+
+def test_a_url_is_fetched_over_tls(
+    node: LabNode, control: Control, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    address, certificate = trusted(node, control, tmp_path_factory.mktemp("tls"))
     (control.home / ".curlrc").write_text(f'cacert = "{certificate}"\n')
     control.env["SSL_CERT_FILE"] = str(certificate)
-    control.inventory(node, text="[timeouts]\ndownload_tries = 2\n")
     with Hub(address, tls=certificate) as hub:
         hub.add("org/any", {"tiny.gguf": BYTES, "page.gguf": b"<html>", "small.gguf": BYTES[:5000]})
         url = f"{hub.cdn}/plain/tiny.gguf"

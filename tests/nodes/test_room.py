@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from nodes.serving import PROMPT, endless, engines_on, equip, eventually, model, workers
+from nodes.serving import PROMPT, endless, engines_on, equip, events, eventually, model, workers
 from nodes.test_engines_real import vulkan  # noqa: F401  (a fixture)
 
 from nodekit import Control, LabNode
@@ -95,6 +95,8 @@ def test_an_idle_worker_makes_room_and_a_busy_one_does_not(
     assert [(one["id"], one["state"]) for one in error["details"]["workers"]] == [(first["id"], "idle")]
     assert error["details"]["have_mib"] < error["details"]["need_mib"] < 620
     assert "--no-evict" in error["hint"]
+    asked = (*model(engines), "--context", "7680", "--no-evict", "--max-tokens", "1", PROMPT)
+    assert error_of(control.rbee("--json", "infer", *asked))["code"] == "RAM_SHORT"
     assert [one["id"] for one in workers(control)] == [first["id"]]
     # Busy: it stays, and nobody waits for it.
     talking = control.rbee_popen("infer", "--context", "8192", *endless(engines))
@@ -155,6 +157,14 @@ def test_what_a_worker_took_is_remembered_for_the_next_estimate(
     assert told["nodes"][0]["measured"] is True
     assert told["nodes"][0]["ram_need_bytes"] == seen + compute, "what it took, and what a long prompt takes"
     assert "warning" not in answer.stderr
+    # With other settings, it is a guess.
+    control.inventory(
+        node,
+        every=engines.inventory_keys("xllamacpp"),
+        text=f'[models.few]\nsource = "{model(engines)[1]}"\nargs = ["batch_size=64"]\n',
+    )
+    other = json.loads(control.rbee("--json", "models", "show", "few", "--context", "512").stdout)
+    assert other["nodes"][0]["measured"] is False
     # More tokens than the model was made for: told, in one line, and done.
     longer = start(control, engines, "--context", "9216")
     worker_of(longer)
@@ -175,3 +185,18 @@ def test_a_model_that_does_not_fit_on_the_gpu(
     assert details["have_mib"] == 2048
     assert details["parts"]["KV cache"] == 30 * 3 * 64 * 2 * 2 * 131072
     assert error["hint"] == "--context 8192 fits"
+
+
+def test_the_same_bytes_under_another_name_are_served_by_the_worker_that_has_them(
+    node: LabNode, control: Control, engines: Engines
+) -> None:
+    equip(control, engines, node, engine="llama-server")
+    one, two = (control.work / f"{name}.gguf" for name in ("one", "two"))
+    one.write_bytes(engines.model.read_bytes())
+    two.hardlink_to(one)
+    settings = ("--node", node.name, "--context", "512", "--max-tokens", "1")
+    first = events(control.rbee("--json", "infer", "--model", str(one), *settings, PROMPT))[0]
+    answer = control.rbee("--json", "infer", "--model", str(two), *settings, PROMPT)
+    second = events(answer)[0]
+    assert (second["worker"], second["reused"]) == (first["worker"], True), answer.stderr
+    assert "starting" not in answer.stderr and "sending" not in answer.stderr

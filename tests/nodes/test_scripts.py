@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from nodes.fakes import OTHER, SERVER, SLEEPER, engines, eventually, served, supervisor
-from unit.node.shells import ID, SHELLS, Shell, connected, processes_of, short_home
+from processes.shells import ID, SHELLS, Shell, connected, processes_of, short_home
 
 from rbee_ssh.workers.records import parse
 from rbee_ssh.workers.room import BODY as EVICT

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from nodes.fakes import FOURTH, OTHER, SLEEPER, START_BODY, THIRD, engines, eventually, served
-from unit.node.shells import ID, SHELLS, Shell, connected, processes_of, short_home
+from processes.shells import ID, SHELLS, Shell, connected, processes_of, short_home
 
 
 @pytest.fixture(params=SHELLS)
@@ -105,7 +105,7 @@ def test_a_full_disk_starts_nothing(shell: Shell, size: str) -> None:
     """A script of the engine that was cut in its middle would start something else."""
     with small_disk(shell, size) as workers:
         seen = shell.start(shell.start_words(SLEEPER))
-        assert seen.problem == f"cannot write {workers}/{ID}", seen
+        assert seen.problem == f"cannot write {workers}/{ID}: its disk is full", seen
         eventually(lambda: not processes_of(shell.home), within=3, why="something was started")
         assert list(workers.iterdir()) == []
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from nodes.serving import PROMPT, eventually, model, workers
+from nodes.serving import PROMPT, engines_on, eventually, kill, model, workers
 
 from nodekit import Control, LabNode
 from nodekit.engines import Engines
+from nodekit.faults import FOREIGN, fill
 
 # A llama-server that can be asked its version; what it does when it shall serve follows.
 FAKE = """#!/bin/sh
@@ -49,10 +52,10 @@ def test_a_build_for_another_cpu_is_told_before_a_start(
 
 
 def test_a_binary_of_another_architecture(node: LabNode, control: Control, engines: Engines) -> None:
-    # The head of an ELF file for s390x: the kernel knows no interpreter for it.
-    head = "\x7fELF\x02\x02\x01" + "\0" * 9 + "\0\x02\0\x16\0\0\0\x01" + "\0" * 40
-    error = refused(control, engines, node, head)
+    error = refused(control, engines, node, FOREIGN)
     assert error["code"] == "ENGINE_BROKEN"
+    assert "exit status 126, found but cannot be executed" in error["message"]
+    assert error["hint"].startswith(f"change engine_path of node {node.name} in the inventory")
 
 
 def test_an_engine_that_ends_at_once(node: LabNode, control: Control, engines: Engines) -> None:
@@ -86,6 +89,43 @@ def test_an_engine_that_never_listens_is_stopped(node: LabNode, control: Control
     assert error["code"] == "WORKER_START_TIMEOUT"
     assert time.monotonic() - began < 20
     eventually(lambda: not programs_of(node), within=5, why="it was stopped")
+
+
+def test_a_full_disk_where_workers_have_their_records(
+    make_node: Callable[..., LabNode], control: Control, engines: Engines
+) -> None:
+    node = make_node(sshd_options={"SetEnv": "XDG_STATE_HOME=/run/small"}, disks={"small": "1m"})
+    control.inventory(node, every=engines.inventory_keys("xllamacpp"))
+    start = ("workers", "start", *model(engines))
+    for place in ("no directory", "no file"):
+        fill(node, "/run/small")
+        error = control.failed(*start)
+        assert error["code"] == "DISK_FULL", place
+        assert error["message"].endswith(": its disk is full")
+        looked = control.rbee(*shlex.split(error["hint"], comments=True)[1:])
+        assert "100%" in next(line for line in looked.stdout.splitlines() if "/run/small" in line)
+        node.exec_local("rm /run/small/other")
+        if place == "no directory":
+            assert workers(control) == []
+    answer = control.rbee(*start)
+    assert answer.returncode == 0, answer.stderr
+    # What runs goes on without a disk, and how it ends is seen all the same.
+    fill(node, "/run/small")
+    assert control.rbee("infer", *model(engines), "--max-tokens", "2", PROMPT).returncode == 0
+    kill(node, *engines_on(node))
+    eventually(lambda: workers(control)[0]["state"] == "dead", within=10, why="its end is seen")
+    assert json.loads(control.rbee("--json", "cleanup", check=True).stdout)["pruned"] == [
+        answer.stdout.strip()
+    ]
+
+
+def test_a_login_that_may_start_no_programs(make_node: Callable[..., LabNode], control: Control) -> None:
+    node = make_node(shell="/bin/bash", rc="ulimit -u 2\n")
+    control.inventory(node)
+    error = control.failed("infer", "--model", "file:///m.gguf", PROMPT)
+    assert error["code"] == "ENGINE_MISSING"
+    assert error["message"].endswith("; the probe ended early, so that not all is known")
+    assert "annot fork" in control.rbee(*shlex.split(error["hint"], comments=True)[1:]).stderr
 
 
 def test_a_backend_that_the_node_has_not_is_no_silent_cpu_run(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nodes.serving import eventually, kill, model, workers
+from nodes.serving import GREEDY, PROMPT, eventually, kill, model, workers
 from nodes.test_failures import ANSWERS
 from nodes.test_start_errors import FAKE, programs_of
 
@@ -69,3 +69,36 @@ def test_everything_is_over_in_35_seconds(
     for node in (gone, silent):
         node.mend()
     assert [worker["node"] for worker in workers(control)] == [gone.name]
+
+
+def test_a_worker_that_somebody_stops_while_it_loads_is_started_anew(
+    node: LabNode, control: Control, engines: Engines
+) -> None:
+    """Whoever asked still wants an answer. The first engine never gets ready, the second one is real."""
+    node.write(
+        "llama-server",
+        f"""#!/bin/sh
+case $1 in --version | --list-devices) exec {engines.llama_server} "$@" ;; esac
+[ ! -e once ] || exec {engines.llama_server} "$@"
+touch once
+exec python3 -c 'import socket, sys, time
+s = socket.socket(socket.AF_UNIX)
+s.bind(sys.argv[2])
+s.listen()
+while True:
+    c = s.accept()[0]
+    c.recv(9999)
+    c.sendall(b"HTTP/1.1 503 Loading\\r\\nContent-Length: 0\\r\\n\\r\\n")
+    c.close()' "$@"
+""".replace("once", f"{node.home}/once"),
+        mode=0o755,
+    )
+    control.inventory(
+        node, every={"engine": "llama-server", "engine_path": f"{node.home}/llama-server", "backend": "cpu"}
+    )
+    asking = control.rbee_popen("infer", *model(engines), *GREEDY, "--max-tokens", "4", PROMPT)
+    eventually(lambda: [w["state"] for w in workers(control)] == ["loading"], within=20, why="it loads")
+    assert control.rbee("workers", "stop", "--all", "--now").returncode == 0
+    out, err = asking.communicate(timeout=60)
+    assert (asking.returncode, bool(out.strip())) == (0, True), err
+    assert "another command stopped worker" in err

@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from hubkit import Hub
-from nodes.serving import GREEDY, PROMPT, equip, workers
+from nodes.serving import GREEDY, PROMPT, equip, eventually, workers
 
 from nodekit import Control, LabNode
 from nodekit.engines import Engines
+from nodekit.faults import fill, small_disk
+from rbee_ssh.models import receiver
+from rbee_ssh.node.scripts import LIB, compose
 
 MIB = 2**20
 STORE = ".local/share/rbee/models"
@@ -91,7 +94,13 @@ def test_a_push_to_several_nodes(make_node: Callable[..., LabNode], control: Con
     assert listed[nodes[0].name] is None and listed[nodes[1].name], (
         "what was proven once is no proof any more"
     )
-    # The hint puts it right, pasted as it stands.
+    # It counts for nothing any more: the same command as before brings it again.
+    for _ in range(2):
+        (done_again,) = rbee(control, "push", str(model), "--node", nodes[0].name)["models"]
+        assert sha256(nodes[0].outside(done_again["path"])) == sha256(model)
+        nodes[0].outside(found[0]["path"]).write_bytes(b"GGUF" + bytes(3 * MIB - 4))
+        rbee(control, "verify", model.name, "--node", nodes[0].name, status=1)
+    # The hint puts it right, too, pasted as it stands.
     told = control.rbee("models", "verify", "--node", nodes[0].name)
     assert told.returncode == 1
     hint = told.stderr.partition("hint: ")[2].strip()
@@ -129,11 +138,48 @@ def test_a_push_that_is_cut_goes_on_where_it_stopped(node: LabNode, control: Con
     assert rbee(control, "list")["models"] == [], "part of a model is none"
     (partial,) = rbee(control, "list")["partial"]
     assert partial["size"] < 96 * MIB, "it was too late"
+    assert "1 partial file, holds" in control.rbee("models", "list").stderr
+    assert rbee(control, "prune", "--older-than", "1h")["partial"] == [], "it may be continued"
     before = moved(node)
     (done,) = rbee(control, "push", str(model), "--node", node.name)["models"]
     came, missing = moved(node) - before, 96 * MIB - partial["size"]
     assert missing < came < missing * 1.1 + MIB
     assert done["sha256"] == sha256(node.outside(done["path"]))
+
+
+def test_a_file_that_is_cut_short_is_not_sent(node: LabNode, control: Control, engines: Engines) -> None:
+    control.inventory(node)
+    cut = control.work / "cut.gguf"
+    cut.write_bytes(engines.model.read_bytes()[: 30 * MIB])
+    error = rbee(control, "push", str(cut), status=1)["error"]
+    assert (error["code"], "cut short" in error["message"]) == ("MODEL_INVALID", True)
+    assert rbee(control, "list")["models"] == []
+
+
+def test_several_pushes_at_once_send_a_file_once(node: LabNode, control: Control) -> None:
+    control.inventory(node)
+    model = a_model(control, size=48 * MIB)
+    before = moved(node)
+    pushing = [control.rbee_popen("models", "push", str(model)) for _ in range(4)]
+    said = [one.communicate(timeout=60) for one in pushing]
+    assert [one.returncode for one in pushing] == [0] * 4, said
+    assert moved(node) - before < 54 * MIB
+    (there,) = rbee(control, "list")["models"]
+    assert sha256(node.outside(there["path"])) == sha256(model)
+
+
+def test_what_was_cut_is_taken_away_when_it_is_asked_for(node: LabNode, control: Control) -> None:
+    control.inventory(node)
+    node.exec_local(f"mkdir -p {STORE}/.incoming")
+    part = node.write(f"{STORE}/.incoming/0abc.part", "x" * 1000)
+    rbee(control, "push", str(a_model(control, size=MIB)), "--node", node.name)
+    hint = control.rbee("models", "list").stderr.rpartition(": rbee models ")[2].split()
+    would = rbee(control, *hint, "--dry-run")
+    assert would["dry_run"] is True
+    told = rbee(control, *hint)
+    assert (told["removed"], [one["size"] for one in told["partial"]]) == ([], [1000])
+    assert not part.exists()
+    assert len(rbee(control, "list")["models"]) == 1
 
 
 def test_a_copy_is_read_once_and_goes_on_where_it_stopped(
@@ -162,6 +208,34 @@ def test_a_copy_is_read_once_and_goes_on_where_it_stopped(
     assert again["models"][0]["path"] == done[2]["path"]
     itself = rbee(control, "copy", "tiny", "--from", source.name, "--to", source.name)
     assert [one["node"] for one in itself["models"]] == [source.name]
+
+
+def test_a_node_that_is_busy_with_the_file_holds_up_no_other(
+    make_node: Callable[..., LabNode], control: Control
+) -> None:
+    """Two copies that wait for each other's nodes would stand still."""
+    source, busy, free = make_node(), make_node(), make_node()
+    control.inventory(source, busy, free)
+    model = a_model(control)
+    digest = sha256(model)
+    rbee(control, "push", str(model), "--node", source.name)
+    owner = compose(
+        LIB,
+        receiver.STORE,
+        then=f"""rbee_init && rbee_store '{busy.home}/{STORE}' && mkdir -p "$IN"
+rbee_started $$; printf '%s\\n' "$$ $STARTED $BOOT" >"$IN/{digest[:24]}.part.owner"; echo held; read -r _""",
+    )
+    words = busy.local_argv(owner)
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None and other.stdout.readline() == "held\n"
+        copying = control.rbee_popen("models", "copy", "tiny", "--to", busy.name, "--to", free.name)
+        there = free.outside(f"{STORE}/local/{digest[:12]}/{model.name}")
+        eventually(lambda: there.exists() or copying.poll() is not None, within=15, why="it need not wait")
+        assert there.exists() and copying.poll() is None
+        other.communicate("\n")
+    _, err = copying.communicate(timeout=60)
+    assert copying.returncode == 0, err
+    assert sha256(busy.outside(f"{STORE}/local/{digest[:12]}/{model.name}")) == digest
 
 
 def test_a_pull_to_several_nodes_fetches_once(make_node: Callable[..., LabNode], control: Control) -> None:
@@ -254,22 +328,19 @@ def test_what_a_node_says_of_its_store_does_no_harm(node: LabNode, control: Cont
 
 
 def test_a_full_disk_is_freed_again(node: LabNode, control: Control) -> None:
-    models = f"{node.home}/small"
-    node.exec_local(f"mkdir {models}")
-    node.exec_local(f"mount -t tmpfs -o size=80m,mode=777 tmpfs {models}", user="root")
+    models = small_disk(node, "small", "80m")
     control.inventory(node, every={"models_dir": models})
     large = a_model(control, size=24 * MIB)
     short = rbee(control, "push", str(large), status=1)["error"]
     assert (short["code"], short["details"]["need_bytes"]) == ("DISK_SHORT", 24 * MIB)
     assert "prune" in short["hint"]
-    # Another program fills it while the file comes.
-    node.exec_local(f"mount -o remount,size=200m {models}", user="root")
+    small_disk(node, "small", "200m")
     larger = a_model(control, "larger.gguf", size=100 * MIB)
     parts = f"{models}/.incoming/*.part"
     with control.rbee_popen("--json", "models", "push", str(larger)) as pushing:
         node.exec_local(f"until [ -s {parts} ]; do :; done", timeout=20)
         pushing.send_signal(signal.SIGSTOP)
-        node.exec_local(f"head -c 300m /dev/zero >{models}/other", check=False)
+        fill(node, models)
         pushing.send_signal(signal.SIGCONT)
         out, _ = pushing.communicate(timeout=60)
     assert json.loads(out)["error"]["code"] == "DISK_FULL"

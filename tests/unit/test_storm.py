@@ -102,6 +102,7 @@ def error(code: str) -> dict[str, object]:
         ran(error("NODE_UNREACHABLE"), status=1),
         ran(error("CANCELLED"), status=130, signal="TERM"),
         ran(status=-9, signal="KILL", out='{"event": "sta'),
+        ran({"pulled": [], "failed": {}}, status=-1, signal="HUP", kind=commands.PULL),
         ran(
             {"stopped": [], "unreachable": [{"node": "a"} | error("CONNECTION_LOST")]},
             status=1,
@@ -140,8 +141,17 @@ def test_a_seed_is_a_sequence_of_choices() -> None:
     def sequence(seed: int) -> list[commands.Choice]:
         chance = random.Random(f"{seed} user 0")
         return [
-            commands.choose(chance, ["a", "b"], Path("/m.gguf"), ["hf:o/1", "hf:o/2"]) for _ in range(200)
+            commands.choose(chance, ["a", "b"], Path("/m.gguf"), ["hf:o/1", "hf:o/2"], "own.gguf")
+            for _ in range(200)
         ]
 
     assert sequence(1) == sequence(1) != sequence(2)
     assert {choice.kind for choice in sequence(1)} == set(commands.WEIGHTS)
+
+
+def test_a_worker_that_lived_between_two_looks_was_not_made_up() -> None:
+    listed = "laptop: worker db9d38a239fa of the list of south is nowhere"
+    assert invariants.lived_between(listed, '{"stopped":["db9d38a239fa"],"unreachable":[]}')
+    assert not invariants.lived_between(listed, '{"stopped":["0123456789ab"],"unreachable":[]}')
+    other = "laptop: worker db9d38a239fa of the registry for south is nowhere"
+    assert not invariants.lived_between(other, "db9d38a239fa")

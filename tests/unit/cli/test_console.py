@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from unit.cli.terminals import Screen, closed_pipe, full_disk, pipe, terminal
 
 from rbee_ssh.cli.console import Console, OutputClosed, json_line
-from rbee_ssh.cli.text import Column
+from rbee_ssh.cli.text import Column, clean_line
 from rbee_ssh.errors import DiskFull, NodeUnreachable
 
 ESC = "\x1b[31mred\x1b[0m\x07"
@@ -259,6 +259,7 @@ def test_json_is_one_line_that_reads_back(value: object) -> None:
     line = json_line(value)
     assert line.count(b"\n") == 1 and line.endswith(b"\n")
     assert json.loads(line.decode()) == value
+    assert clean_line(line.decode().removesuffix("\n")) == line.decode().removesuffix("\n")
 
 
 def test_half_a_surrogate_pair_reads_back_too() -> None:

@@ -9,9 +9,10 @@ import subprocess
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from nodekit.fuzz import examples
 from rbee_ssh.cli import crontab
 from rbee_ssh.cli.crontab import MARK
 from rbee_ssh.durations import duration
@@ -131,7 +132,7 @@ def test_every_word_reaches_the_program_past_every_cron(words: list[str], name: 
 
 
 @given(words=st.lists(SOME_WORD, max_size=4), doubles=st.booleans())
-@settings(max_examples=40, deadline=None)
+@examples(40)
 def test_every_word_reaches_the_program_through_a_real_shell(words: list[str], doubles: bool) -> None:
     line = crontab.line("* * * * *", ["/usr/bin/printf", r"%s\0", "-", *words], "/dev/stdout")
     command = cron_hands_over(line, doubles=doubles)

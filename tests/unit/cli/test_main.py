@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from rbee_ssh.cli.run import GRACE
+from rbee_ssh.cli.signals import ECHO
 
 PROBE = Path(__file__).with_name("probe.py")
 
@@ -252,6 +253,20 @@ def test_a_signal_cancels(start: Start, number: signal.Signals, kind: str) -> No
     assert probe.tidied or kind == "sync"
 
 
+@pytest.mark.parametrize("kind", ["waits", "sync"])
+@pytest.mark.parametrize("gap", [0.0005, 0.002, 0.004, 0.008, 0.02])
+def test_a_signal_that_comes_twice_is_one(start: Start, kind: str, gap: float) -> None:
+    """`timeout -s INT` signals its child, and then the group that the child is in."""
+    probe = start("probe", kind)
+    probe.process.send_signal(signal.SIGINT)
+    time.sleep(gap)
+    if probe.process.poll() is None:
+        probe.process.send_signal(signal.SIGINT)
+    status, out, err = probe.end(5)
+    assert (status, out, err.strip()) == (130, "", "cancelled")
+    assert probe.tidied or kind == "sync"
+
+
 def test_cancelling_is_an_error_for_a_program(start: Start) -> None:
     probe = start("--json", "probe", "waits")
     probe.process.send_signal(signal.SIGINT)
@@ -265,6 +280,7 @@ def test_the_second_signal_leaves_at_once(start: Start) -> None:
     probe.process.send_signal(signal.SIGINT)
     assert probe.process.stdout is not None
     assert probe.process.stdout.readline() == "tidying\n"
+    time.sleep(2 * ECHO)
     began = time.monotonic()
     probe.process.send_signal(signal.SIGINT)
     assert probe.end(5)[0] == 130
@@ -274,7 +290,28 @@ def test_the_second_signal_leaves_at_once(start: Start) -> None:
 def test_tidying_up_has_an_end(start: Start) -> None:
     probe = start("probe", "hangs")
     probe.process.send_signal(signal.SIGTERM)
-    assert probe.end(GRACE + 5)[0] == 130
+    status, _, err = probe.end(GRACE + 5)
+    assert (status, err) == (130, "cancelled; tidying up took too long\n")
+
+
+def test_it_has_one_when_nobody_is_left_to_be_told(start: Start) -> None:
+    probe = start("probe", "hangs")
+    assert probe.process.stdout is not None and probe.process.stderr is not None
+    probe.process.stderr.close()
+    probe.process.send_signal(signal.SIGHUP)
+    assert probe.process.stdout.readline() == "tidying\n"
+    assert probe.process.wait(GRACE + 5) == 130
+
+
+@pytest.mark.parametrize("gap", [0, 0.005, 0.01, 0.02])
+def test_a_signal_that_comes_twice_is_one_when_stdout_is_gone(start: Start, gap: float) -> None:
+    probe = start("--json", "probe", "waits")
+    assert probe.process.stdout is not None
+    probe.process.stdout.close()
+    probe.process.send_signal(signal.SIGINT)
+    time.sleep(gap)
+    probe.process.send_signal(signal.SIGINT)
+    assert probe.process.wait(5) == 141
 
 
 def test_a_signal_reaches_a_command_whose_reader_does_not_read(start: Start) -> None:
@@ -283,7 +320,7 @@ def test_a_signal_reaches_a_command_whose_reader_does_not_read(start: Start) -> 
     time.sleep(0.3)
     probe.process.send_signal(signal.SIGINT)
     probe.process.send_signal(signal.SIGINT)
-    time.sleep(0.2)
+    time.sleep(2 * ECHO)
     probe.process.send_signal(signal.SIGINT)
     probe.process.wait(5)
     assert probe.process.returncode == 130

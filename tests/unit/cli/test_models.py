@@ -64,9 +64,11 @@ def test_what_is_wrong_comes_again_from_where_it_came(source: str, way: str) -> 
 WRONG = """
 pull | pull hf:o/r | pull hf:o/r --via x --node a | pull hf:o/r --via here --detach --node a
 pull ./x --node a | pull hf:bad --node a | pull nonsense --node a | pull hf:o/r --node c | pull hf:o/r --tag t
+pull org/repo --node a
 push | push x.gguf | push hf:o/r:Q8_0 --node a | push file:///x.gguf --node a | push https://h/x.gguf --node a
 copy | copy x | copy x --to c | copy x --from c --to a
-rm | rm x --node c | prune | prune --older-than | prune --older-than soon | verify x y | list x | list --nod a
+rm | rm x --node c | prune | prune --older-than | prune --older-than soon | prune --older-than 30
+verify x y | list x | list --nod a
 show | show nonsense | show x.gguf --context 0 | show x.gguf --parallel a
 show ./x.gguf --engine x | show ./x.gguf --backend x | show ./x.gguf --device x
 """
@@ -85,8 +87,11 @@ def test_each_wrong_usage_says_what_to_type(tmp_path: Path) -> None:
     for words, hint in zip(wrong, hints, strict=True):
         assert re.match(r"rbee \S|--(engine|backend) auto|write one of these", hint or ""), (words, hint)
         assert hint != "rbee --help", words
-    assert "rbee models copy file:///x.gguf --to a" in hints
-    assert "rbee models pull hf:o/r:Q8_0 --node a" in hints
+    ours = f"rbee --inventory {inventory}"
+    assert f"{ours} models copy file:///x.gguf --to a" in hints
+    assert f"{ours} models pull hf:o/r:Q8_0 --node a" in hints
+    assert f"{ours} models push x --node a" in hints, "it need not be there"
+    assert f"{ours} models pull hf:org/repo --node a" in hints
 
 
 def test_the_shapes_are_json_and_name_the_nodes_that_are_down() -> None:

@@ -39,7 +39,7 @@ def shown(name: str, *nodes: OnNode) -> Shown:
     header, size = published(name)
     settings = tuning("llama-server", context=4096, parallel=1, backend="cpu")
     found = [(each, estimate(header, size, replace(settings, context=each))) for each in (4096, 8192)]
-    return Shown("m", header, size, settings, tuple(found), nodes)
+    return Shown("m", header, size, settings, tuple(found), frozenset({8192}), nodes)
 
 
 NODE = OnNode(
@@ -65,8 +65,16 @@ def test_what_the_model_is() -> None:
 
 
 def test_a_line_for_each_context() -> None:
-    row = context_row(*shown("llama-3-8b").contexts[1])
+    seen = shown("llama-3-8b")
+    small, row = (context_row(*each, seen.measured) for each in seen.contexts)
     assert (row[0], row[2]) == ("8192", "1.0 GiB")
+    assert (small[-1], row[-1]) == ("estimate", "measured")
+
+
+def test_the_columns_of_a_context_add_up() -> None:
+    one = Need(10 * MIB, 20 * MIB, 30 * MIB, 40 * MIB, 50 * MIB, 60 * MIB)
+    *parts, total = (float(cell.removesuffix(" MiB")) for cell in context_row(4096, Estimate(one))[1:-1])
+    assert sum(parts) == total == 210
 
 
 def test_the_contexts_are_usual_ones_up_to_the_models_own() -> None:

@@ -27,6 +27,10 @@ WORKER = Worker(
     log="/x/log",
     owner="secret-owner",
     match="hash",
+    context=4096,
+    parallel=2,
+    memory=123,
+    device_memory=456,
 )
 AS_JSON = {
     "id": "tiny-3f9a",
@@ -39,6 +43,10 @@ AS_JSON = {
     "started_at": 1_700_000_000.5,
     "idle_seconds": 5,
     "lease_seconds": 3600,
+    "context": 4096,
+    "parallel": 2,
+    "memory_bytes": 123,
+    "device_memory_bytes": 456,
     "log": "/x/log",
 }
 DOWN = {"gpu2": NodeUnreachable("no", hint="h", details={"tries": 3})}

@@ -13,6 +13,7 @@ from rbee_ssh.cli.text import (
     clean,
     clean_line,
     fit,
+    in_inventory,
     size,
     span,
     strip_controls,
@@ -164,3 +165,24 @@ def test_sizes(count: int, text: str) -> None:
 )
 def test_spans(seconds: float, text: str) -> None:
     assert span(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("hint", "told"),
+    [
+        ("rbee nodes list", "rbee --inventory 'a b.toml' nodes list"),
+        (
+            "rbee models list --node n   # then `rbee models rm` or `prune`",
+            "rbee --inventory 'a b.toml' models list --node n   "
+            "# then `rbee --inventory 'a b.toml' models rm` or `prune`",
+        ),
+        ("rbee --verbose nodes status n", "rbee --inventory 'a b.toml' --verbose nodes status n"),
+        ("rbee --inventory x nodes list", "rbee --inventory x nodes list"),
+        ("a\nhint: rbee nodes list", "a\nhint: rbee --inventory 'a b.toml' nodes list"),
+        ("rbee infer --help", "rbee infer --help"),
+        ("ls ~/.local/state/rbee workers", "ls ~/.local/state/rbee workers"),
+        ("set models_dir in the inventory", "set models_dir in the inventory"),
+    ],
+)
+def test_a_command_is_for_the_inventory_that_was_given(hint: str, told: str) -> None:
+    assert in_inventory(hint, "a b.toml") == told

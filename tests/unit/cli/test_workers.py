@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import shlex
-
-from hypothesis import given
-from hypothesis import strategies as st
+from typing import Any
 
 from rbee_ssh.cli.text import table, width
 from rbee_ssh.cli.tunnel import curl_line
-from rbee_ssh.cli.workers import COLUMNS, LineSplitter, row
+from rbee_ssh.cli.workers import COLUMNS, row
 from rbee_ssh.workers.types import Worker
 
 
-def worker(model: str, idle: int | None = 7) -> Worker:
+def worker(model: str, idle: int | None = 7, **more: Any) -> Worker:
     return Worker(
         id="smollm2-135m-4f3a",
         node="workstation",
@@ -27,15 +25,19 @@ def worker(model: str, idle: int | None = 7) -> Worker:
         idle_seconds=idle,
         lease_seconds=3600,
         log="/x/log",
+        **more,
     )
 
 
 def test_a_table_of_workers() -> None:
-    assert table(COLUMNS, [row(worker("tiny")), row(worker("tiny", None))]) == [
-        "ID                 NODE         MODEL  ENGINE            STATE     IDLE  LEASE",
-        "smollm2-135m-4f3a  workstation  tiny   llama-cpp-python  starting    7s  1h00m",
-        "smollm2-135m-4f3a  workstation  tiny   llama-cpp-python  starting        1h00m",
+    one, two = worker("tiny", None, context=4096), worker("tiny", context=512, parallel=4, memory=2**29)
+    assert table(COLUMNS, [row(one), row(two)]) == [
+        "ID                 NODE         MODEL  ENGINE            STATE     CONTEXT     MEMORY  IDLE  LEASE",
+        "smollm2-135m-4f3a  workstation  tiny   llama-cpp-python  starting     4096                   1h00m",
+        "smollm2-135m-4f3a  workstation  tiny   llama-cpp-python  starting  4 × 512  512.0 MiB    7s  1h00m",
     ]
+    on_gpu = worker("tiny", memory=2**29, device_memory=6 * 2**30)
+    assert "512.0 MiB + 6.0 GiB GPU" in row(on_gpu)
 
 
 def test_a_long_model_path_fits_80_columns_by_its_end_and_200_whole() -> None:
@@ -44,16 +46,6 @@ def test_a_long_model_path_fits_80_columns_by_its_end_and_200_whole() -> None:
     assert max(map(width, narrow)) <= 80
     assert "Q4_K_M.gguf" in narrow[1] or ".gguf" in narrow[1]
     assert model in table(COLUMNS, [row(worker(model))], 200)[1]
-
-
-@given(st.lists(st.binary(max_size=20), max_size=6))
-def test_lines_of_a_log_are_the_same_wherever_it_is_cut(chunks: list[bytes]) -> None:
-    splitter = LineSplitter()
-    lines = [line for chunk in chunks for line in splitter.feed(chunk)] + splitter.close()
-    whole = b"".join(chunks)
-    assert lines == [
-        line.decode("utf-8", "replace") for line in whole.removesuffix(b"\n").split(b"\n") if whole
-    ]
 
 
 def test_the_curl_line_is_one_command_without_a_secret() -> None:

@@ -49,6 +49,7 @@ def params() -> Any:
         default_template_kwargs={},
         chat_template="",
         cors_origins="*",
+        cache_ram_mib=8192,
         handle=lambda: None,
     )
 
@@ -118,6 +119,8 @@ def settings(**changed: object) -> dict[str, Any]:
         "context": 1024,
         "parallel": 2,
         "backend": "auto",
+        "cache_ram_mib": 0,
+        "n_ctx_checkpoints": 2,
         "args": [],
         **changed,
     }
@@ -128,6 +131,8 @@ def test_what_the_worker_shall_serve(params: Any) -> None:
     assert (params.model.path, params.hostnames, params.api_keys) == ("/m.gguf", ["/w/sock"], ["secret"])
     assert (params.n_ctx, params.n_parallel, params.n_gpu_layers) == (1024, 2, -1)
     assert params.cors_origins == "localhost"
+    assert params.cache_ram_mib == 0
+    assert not hasattr(params, "n_ctx_checkpoints"), "a build that does not know a setting goes without it"
 
 
 def test_the_backend_decides_where_the_layers_go(params: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import struct
 from collections.abc import Mapping, Sequence
@@ -53,6 +54,7 @@ def typed(value: Any, order: str = "<") -> bytes:
     return struct.pack(order + "IQ", 10, value) if value >= 2**32 else struct.pack(order + "II", 4, value)
 
 
+@functools.cache
 def published(name: str) -> tuple[Gguf, int]:
     """The header of a public model as its configuration gives it (headers/NAME.json), and its size."""
     told = json.loads((HEADERS / f"{name}.json").read_text())

@@ -13,6 +13,7 @@ from unit.ssh.servers import Process, talk
 
 from rbee_ssh.errors import (
     ChecksumMismatch,
+    ConnectionLost,
     DiskShort,
     ModelInvalid,
     ModelNotFound,
@@ -228,6 +229,29 @@ def test_too_little_space_is_said_before_a_byte_is_sent(model: Path, tmp_path: P
     assert story.drawn == []
 
 
+def test_room_for_all_parts_is_asked_for_before_the_first(tmp_path: Path) -> None:
+    """The second one would fit, and goes first."""
+    parts = [tmp_path / f"m-0000{n}-of-00002.gguf" for n in (1, 2)]
+    with parts[0].open("wb") as holes:
+        holes.write(b"GGUF")
+        holes.truncate(1 << 43)
+    parts[1].write_bytes(CONTENT)
+    files = [outgoing(path, tmp_path, str(n) * 64) for n, path in enumerate(parts)]
+    story = Told()
+
+    async def work() -> None:
+        connection = await Wire({}, Timeouts()).connect(Node("localhost", "localhost"))
+        try:
+            await deliver.deliver_all(connection, files, str(tmp_path / "store"), story)
+        finally:
+            await connection.close()
+
+    with pytest.raises(DiskShort) as refusal:
+        asyncio.run(work())
+    assert refusal.value.details["need_bytes"] == (1 << 43) + len(CONTENT)
+    assert story.drawn == []
+
+
 @pytest.mark.parametrize(
     "answer",
     [
@@ -262,6 +286,62 @@ def test_a_node_that_answers_nonsense_has_not_got_the_file(
 
     with pytest.raises(RbeeError):
         talk(shell, work)
+
+
+@pytest.mark.parametrize("reads", [False, True])
+def test_a_node_that_takes_nothing_any_more_is_not_waited_for(tmp_path: Path, reads: bool) -> None:
+    """As one whose network disk hangs: its kernel and its sshd answer as ever."""
+    large = tmp_path / "large.gguf"
+    with large.open("wb") as holes:
+        holes.write(b"GGUF")
+        holes.truncate(16 << 20)
+
+    async def shell(process: Process) -> None:
+        text = b""
+        while b"exit $?\n" not in text:
+            text += await process.stdin.read(65536)
+        process.stdout.write(b"\nrbee-" + text.partition(b"rbee-")[2].partition(b"\n")[0] + b"\n")
+        process.stdout.write(b"have\t0\nlater\t0\nfree\t99999999\n")
+        while reads and await process.stdin.read(1 << 20):
+            pass
+        await asyncio.Event().wait()
+
+    async def work(connection: Connection) -> object:
+        return await send(connection, outgoing(large, tmp_path, "0" * 64), "/store", Told())
+
+    with pytest.raises(ConnectionLost, match=r"took nothing of large\.gguf") as caught:
+        talk(shell, work, timeouts=Timeouts(start=2, download_stall=0.3))
+    assert "goes on where it stopped" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("owners", ["a", "ab"])
+def test_only_a_transfer_that_stands_still_itself_is_taken_over(
+    model: Path, tmp_path: Path, owners: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has just taken over from a dead one has as many bytes as that one had."""
+    monkeypatch.setattr(receiver, "BUSY_LOOK", 0.01)
+    monkeypatch.setattr(receiver, "BUSY_STALLED", 0.03)
+    asked: list[bool] = []
+
+    async def shell(process: Process) -> None:
+        text = b""
+        while b"exit $?\n" not in text:
+            text += await process.stdin.read(65536)
+        process.stdout.write(b"\nrbee-" + text.partition(b"rbee-")[2].partition(b"\n")[0] + b"\n")
+        asked.append(b" take " in text.partition(b"rbee_main() {\nset -- ")[2][:600])
+        owner = owners[len(asked) % len(owners)]
+        process.stdout.write(
+            b"path\t/x\nsize\t%d\nmtime\t1\n" % len(CONTENT)
+            if len(asked) == 10
+            else b"busy\t5\nowner\t%s 1 boot\n" % owner.encode()
+        )
+        process.exit(0)
+
+    async def work(connection: Connection) -> object:
+        return await send(connection, outgoing(model, tmp_path, sha256_of(model)), "/store", Told())
+
+    talk(shell, work)
+    assert any(asked) is (owners == "a"), asked
 
 
 def identified(path: Path, registry: Registry) -> str:

@@ -73,7 +73,7 @@ def test_deepseek_v2_lite_keeps_one_compressed_head() -> None:
     # so.
     assert cache("deepseek-v2-lite", server(4096)) == 27 * (576 + 512) * 2 * 4096
     header, size = published("deepseek-v2-lite")
-    assert any("MLA" in note for note in estimate(header, size, server(4096)).notes)
+    assert any("53 % of this KV cache" in note for note in estimate(header, size, server(4096)).notes)
 
 
 def test_mamba_keeps_a_state_and_no_cache() -> None:
@@ -251,3 +251,78 @@ def test_any_header_gives_numbers_or_a_refusal(
             return
         assert found.ram.total > 0
         assert all(size > 0 for size in (*found.ram.parts.values(), *found.device.parts.values()))
+
+
+def test_what_the_arguments_make_of_the_slots() -> None:
+    # llama-server is given 8192 × 4 cells, and told afterwards that there is one slot; then the other way.
+    assert cache("llama-3-8b", server(8192, 4, n_parallel=1)) == 128 * KIB * 32768
+    assert cache("llama-3-8b", server(8192, 1, np=4)) == 128 * KIB * 8192
+    args = ("-c", "1024", "--ctx-size", "2048", "-c", "4096", "--parallel", "2")
+    settings = tuning("llama-server", context=8192, parallel=1, backend="cpu", args=args)
+    assert (settings.context, settings.slots) == (2048, 2), "the last one counts"
+
+
+def kept(name: str, settings: Tuning) -> int:
+    header, size = published(name)
+    return estimate(header, size, settings).ram.kept
+
+
+def test_what_is_kept_of_prompts_beside_the_slots() -> None:
+    # Nothing, unless the user says so: then as much as it may become.
+    assert kept("llama-3-8b", server(8192)) == 0
+    assert kept("llama-3-8b", server(8192, cache_ram="512")) == 512 * MIB
+    assert kept("llama-3-8b", server(8192, cram="0")) == 0
+    header, size = published("llama-3-8b")
+    assert "without a limit" in " ".join(estimate(header, size, server(8192, cache_ram="-1")).notes)
+
+
+def test_copies_of_windows_and_states() -> None:
+    # As in the cache of Gemma 3: 52 layers with 1536 cells of 8 KiB, of each of four slots, twice.
+    one = 52 * 8 * KIB * 1536
+    assert kept("gemma-3-27b", server(8192, 4)) == 4 * 2 * one
+    assert kept("gemma-3-27b", server(8192, ctx_checkpoints="8")) == 8 * one
+    assert kept("gemma-3-27b", server(8192, swa_full="true")) == 0
+    header, _ = published("mamba-130m")
+    assert kept("mamba-130m", server(4096)) == 2 * state_bytes(layers(header), server(4096))
+
+
+def test_llama_cpp_python_keeps_prompts_when_it_is_told_to() -> None:
+    def with_args(*args: str) -> int:
+        settings = tuning("llama-cpp-python", context=4096, parallel=1, backend="cpu", args=args)
+        return kept("gemma-3-27b", settings)
+
+    assert with_args() == 0
+    assert with_args("cache=true") == 2048 * MIB
+    assert with_args("cache=true", f"cache_size={64 * MIB}") == 64 * MIB
+    assert with_args("cache=true", "cache_type=disk") == 0
+
+
+def test_slots_that_share_their_room_look_back_at_all_of_it() -> None:
+    header, size = published("llama-3-8b")
+    apart, shared = (
+        estimate(header, size, server(8192, 4, **more)).ram for more in ({}, {"kv_unified": "on"})
+    )
+    assert shared.cache == apart.cache
+    assert shared.compute - apart.compute == 512 * 4 * 3 * 8192
+
+
+def test_flash_attention_is_left_to_the_engine_and_its_device() -> None:
+    keys = {
+        "general.architecture": "llama",
+        "llama.block_count": 2,
+        "llama.embedding_length": 1024,
+        "llama.attention.head_count": 8,
+    }
+
+    def compute(length: int, backend: str, *args: str) -> int:
+        header = parse(write({**keys, "llama.attention.key_length": length}), 10**9)
+        found = estimate(
+            header, 10**9, tuning("llama-server", context=8192, parallel=1, backend=backend, args=args)
+        )
+        return found.device.compute or found.ram.compute
+
+    scores = 512 * 4 * 8 * 8192
+    # There is no kernel for heads of 120 numbers on a GPU; a CPU computes any.
+    assert compute(120, "cuda") - compute(120, "cpu") == scores
+    assert compute(128, "cuda") == compute(128, "cpu")
+    assert compute(128, "cuda", "fa=off") - compute(128, "cuda", "fa=auto") == scores

@@ -121,3 +121,8 @@ def test_a_notes_texts_are_cleaned_and_cut() -> None:
     assert note.source.startswith("abc")
     assert len(note.source) == 500
     assert (note.quant, note.size) == (None, 3)
+
+
+def test_a_part_keeps_its_ending() -> None:
+    part = part_of("S-00001-of-00002.GGUF")
+    assert part is not None and part.names() == ("S-00001-of-00002.GGUF", "S-00002-of-00002.GGUF")

@@ -100,6 +100,12 @@ def test_what_no_node_has_is_said_with_what_is_near(text: str) -> None:
         assert "did you mean" in refusal.value.message
 
 
+def test_the_signature_of_a_url_is_not_repeated() -> None:
+    with pytest.raises(ModelNotFound) as refusal:
+        find("https://example.org/x.gguf?X-Amz-Signature=hunter2", a_store(), inventory())
+    assert "hunter2" not in str(refusal.value.as_json())
+
+
 def test_what_is_no_reference_is_refused() -> None:
     with pytest.raises(ModelRefInvalid):
         find("http://example.org/x.gguf", a_store(), inventory())

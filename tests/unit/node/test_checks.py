@@ -160,6 +160,11 @@ def test_what_the_inventory_asks_for_and_the_node_has_not() -> None:
     assert (one["engine"].state, one["gpu"].state) == ("failed", "unknown")
 
 
+def test_a_place_for_models_that_cannot_be_made() -> None:
+    told = about(models_dir="/srv/models", models_closed="/srv", disk_free_bytes=2**40)["disk"]
+    assert (told.state, "cannot be written: /srv" in told.detail) == ("failed", True)
+
+
 def test_little_memory_and_disk() -> None:
     assert about(ram_free_bytes=GIB // 2, ram_total_bytes=GIB)["ram"].state == "warning"
     for free, state in ((GIB // 1024, "failed"), (GIB, "warning"), (100 * GIB, "ok"), (None, "unknown")):

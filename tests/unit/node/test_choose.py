@@ -74,6 +74,31 @@ def test_an_error_tells_where_it_looked_and_what_to_type(engine: str, hint: str)
     assert caught.value.hint == hint
 
 
+def test_what_the_inventory_points_at_is_to_be_changed_there() -> None:
+    """`setup` refuses to install beside it."""
+    facts = Facts(
+        looked=("xllamacpp and llama-cpp-python in /x/python",),
+        problems=("/x/python does not run: exit status 126, found but", "nvidia-smi fails"),
+    )
+    with pytest.raises(EngineMissing) as missing:
+        choose(facts, named=("python",))
+    assert missing.value.message.endswith("; /x/python does not run: exit status 126, found but")
+    with pytest.raises(EngineBroken) as broken:
+        choose(Facts(engines=(replace(SERVER, problem="exit status 126"),)), named=("engine_path", "python"))
+    for error, keys in ((missing, "python"), (broken, "engine_path and python")):
+        assert error.value.hint == (
+            f"change {keys} of node desk in the inventory, or remove it, then: rbee nodes setup desk"
+        )
+
+
+def test_a_path_that_is_given_is_meant() -> None:
+    """As engines.sh has it when it is asked for one engine; asked for all, it finds the others, too."""
+    broken = replace(SERVER, problem="exit status 127")
+    with pytest.raises(EngineBroken):
+        choose(Facts(engines=(broken, WHEEL)), named=("engine_path",))
+    assert choose(Facts(engines=(broken, WHEEL)), engine="xllamacpp", named=("engine_path",)).engine is WHEEL
+
+
 def test_llama_server_comes_from_an_archive() -> None:
     with pytest.raises(EngineMissing) as caught:
         choose(Facts(), engine="llama-server")

@@ -320,8 +320,8 @@ def test_any_text_gives_facts(text: str) -> None:
 
 
 def test_the_head_of_a_model_file_and_the_size_of_all_its_parts() -> None:
-    text = "model\tgguf\t5\t6\t/m\nmodel_bytes\t70\nheader\t4747\nheader\t5546"
-    assert parse_facts(text).model == ModelFile("/m", "gguf", 5, 6, 70, b"GGUF")
+    text = "model\tgguf\t5\t6\t/m\nmodel_bytes\t70\nmodel_parts\t2\nheader\t4747\nheader\t5546"
+    assert parse_facts(text).model == ModelFile("/m", "gguf", 5, 6, 70, 2, b"GGUF")
     for nonsense in ("4", "zz", "47 47", "\u0664\u0667"):
         found = parse_facts(f"model\tgguf\t5\t6\t/m\nheader\t{nonsense}").model
         assert found is not None

@@ -126,6 +126,7 @@ def test_a_backend_without_a_device_is_refused(machine: Machine, backend: str) -
     [
         (Node("desk", "d", python="/opt/python"), Wanted("xllamacpp")),
         (Node("desk", "d", engine_path="/opt/llama-server"), Wanted("llama-server", archive=ARCHIVE)),
+        (Node("desk", "d", engine_path="/opt/llama-server"), Wanted("xllamacpp")),
     ],
 )
 def test_an_engine_that_the_inventory_names_would_hide_the_new_one(node: Node, asked: Wanted) -> None:

@@ -40,7 +40,8 @@ def test_what_comes_and_what_is_left_behind() -> None:
     async def work(connection: Connection) -> None:
         async with connection.stream("/some.sock", None) as (reader, _):
             assert await reader.read(100) == b"hello"
-        await asyncio.wait_for(session[0].lost.wait(), 2)
+        async with asyncio.timeout(2):
+            await session[0].lost.wait()
 
     talk(None, work, server_factory=Server)
 
@@ -64,7 +65,8 @@ def test_a_stream_that_opens_too_late_is_not_left_open() -> None:
                 pass
         assert session == []
         await asyncio.sleep(0.4)
-        await asyncio.wait_for(session[0].lost.wait(), 2)
+        async with asyncio.timeout(2):
+            await session[0].lost.wait()
         assert not connection.closed
 
     talk(None, work, server_factory=Server, timeouts=Timeouts(http_connect=0.1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 
 from rbee_ssh.inventory import Node, Timeouts
 from rbee_ssh.ssh import script
+from rbee_ssh.ssh.connection import Connection
 from rbee_ssh.ssh.script import ScriptResult
 from rbee_ssh.ssh.wire import Wire
 
@@ -83,6 +85,43 @@ def test_a_script_goes_on_when_its_caller_is_interrupted(tmp_path: Path) -> None
     caller.wait(timeout=10)
     assert not (tmp_path / "ended").exists(), "or this test shows nothing"
     until(tmp_path / "ended")
+
+
+@pytest.mark.parametrize(
+    ("body", "turns"), [*(("cat", n) for n in range(4, 16)), *(("yes", n) for n in range(0, 16, 4))]
+)
+def test_who_leaves_at_any_step_of_a_script_leaves_no_child_behind(body: str, turns: int) -> None:
+    """At any step of its start, or of its end. A child not collected is a warning: an error here."""
+
+    async def held(connection: Connection) -> None:
+        async with script.running(connection, body):
+            await asyncio.sleep(60)
+
+    async def work() -> None:
+        connection = await Wire({}, Timeouts()).connect(LOCALHOST)
+        asking = asyncio.ensure_future(held(connection))
+        if body == "yes":
+            await asyncio.sleep(0.05)  # until it waits for a reader
+            connection.ssh.abort()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        asking.cancel()
+        await connection.close()
+        await asyncio.gather(asking, return_exceptions=True)
+
+    asyncio.run(work())
+    gc.collect()
+
+
+def test_what_a_script_does_not_read_is_not_waited_for() -> None:
+    async def work() -> None:
+        connection = await Wire({}, Timeouts()).connect(LOCALHOST)
+        async with script.running(connection, "exec sleep 4", payload=True) as deaf:
+            await deaf.send(bytes(2**20))  # more than a pipe holds
+            await connection.close()
+
+    asyncio.run(work())
+    gc.collect()
 
 
 def until(path: Path) -> None:

@@ -6,18 +6,23 @@ import shutil
 import subprocess
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from nodekit.fuzz import examples
 from rbee_ssh.errors import UsageInvalid
 from rbee_ssh.ssh.quote import quote, wrap
 
 SHELLS = [["dash"], ["bash", "--posix"], ["busybox", "sh"], ["zsh", "--emulate", "sh"]]
 # Every byte string that an argument can be: any text, surrogates standing for bytes that are not UTF-8.
-ARGUMENTS = st.text(
-    st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=40
-) | st.sampled_from(
-    ["", "-n", "--", "$(id)", "`id`", "';id;'", '"', "a\nb", "\\", "!!", "~", "*", "\x1b[31m", "é"]
+ARGUMENTS = (
+    st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=40)
+    | st.lists(st.integers(1, 255), max_size=40).map(
+        lambda raw: bytes(raw).decode("utf-8", "surrogateescape")
+    )
+    | st.sampled_from(
+        ["", "-n", "--", "$(id)", "`id`", "';id;'", '"', "a\nb", "\\", "!!", "~", "*", "\x1b[31m", "é"]
+    )
 )
 
 
@@ -27,10 +32,13 @@ def run(shell: list[str], text: str) -> subprocess.CompletedProcess[bytes]:
     )
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.lists(ARGUMENTS, max_size=5))
-def test_arguments_arrive_as_they_were(args: list[str]) -> None:
-    answer = run(["sh"], wrap('for a in "$@"; do printf "%s\\0" "$a"; done', args, "mark"))
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda s: s[0])
+@examples(60)
+@given(args=st.lists(ARGUMENTS, max_size=5))
+def test_arguments_arrive_as_they_were(shell: list[str], args: list[str]) -> None:
+    if shutil.which(shell[0]) is None:
+        pytest.skip(f"{shell[0]} is not installed: scripts/test installs it")
+    answer = run(shell, wrap('for a in "$@"; do printf "%s\\0" "$a"; done', args, "mark"))
     assert answer.stdout.partition(b"\nmark\n")[2].decode("utf-8", "surrogateescape").split("\0")[:-1] == args
 
 

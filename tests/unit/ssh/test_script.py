@@ -184,7 +184,8 @@ def test_a_session_that_opens_too_late_is_not_left_open() -> None:
         with pytest.raises(ResponseInvalid, match="did not end"):
             await script.run(connection, "true", timeout=0.1)
         assert not opened.is_set()
-        await asyncio.wait_for(ended.wait(), 2)
+        async with asyncio.timeout(2):
+            await ended.wait()
         assert not connection.closed
 
     talk(None, work, server_factory=Slow)

@@ -40,6 +40,8 @@ def ended(status: int | None, *log: str, state: str = "failed") -> Record:
         # A sound model, and too little memory for it.
         (1, ["cudaMalloc failed: out of memory", "failed to load model"], "WORKER_START_FAILED"),
         (1, ["unable to allocate CUDA0 buffer", "failed to load model 'x.gguf'"], "WORKER_START_FAILED"),
+        (1, ["mmap failed: Cannot allocate memory", "failed to load model"], "WORKER_START_FAILED"),
+        (1, ["error loading model vocabulary: std::bad_alloc"], "WORKER_START_FAILED"),
         (
             1,
             ["failed to allocate CPU buffer", "failed to load model"],
@@ -87,8 +89,8 @@ def test_a_start_that_took_too_long() -> None:
     [
         (ended(137, state="dead"), 100, ["after 7 tokens of at most 100", "SIGKILL"]),
         (ended(139, "stack smashed", state="dead"), None, ["after 7 tokens:", "SIGSEGV"]),
-        (ended(None, state="stopping"), None, ["stopping"]),
-        (None, None, ["gone"]),
+        (ended(None, state="stopping"), None, ["another command stopped it"]),
+        (None, None, ["another command stopped it"]),
     ],
 )
 def test_an_answer_that_broke_off(record: Record | None, wanted: int | None, says: list[str]) -> None:
@@ -98,7 +100,8 @@ def test_an_answer_that_broke_off(record: Record | None, wanted: int | None, say
     assert (error.details["tokens"], error.details["max_tokens"]) == (7, wanted)
     assert error.details["last_lines"] == (list(record.log) if record else [])
     assert error.hint is not None
-    assert (ID in error.hint) is (record is not None)
+    logs = record is not None and record.state != "stopping"
+    assert (ID in error.hint) is logs
 
 
 @given(
@@ -117,3 +120,10 @@ def test_whatever_a_node_says_is_an_error_of_ours(values: dict[str, str], log: l
         json.dumps(error.as_json())
         assert error.hint
         shlex.split(error.hint)
+
+
+@pytest.mark.parametrize("record", [None, ended(None, state="stopping"), ended(143, state="stopped")])
+def test_an_answer_that_somebody_stopped(record: Record | None) -> None:
+    error = failure.crashed(record, "gpu1", ID, 151, 600)
+    assert "another command stopped it" in error.message
+    assert error.hint == "run the command again", "there are no logs any more"

@@ -22,7 +22,6 @@ from rbee_ssh.workers.fit import (
     balances,
     corrected,
     device_free,
-    memory_of,
     ram_spoken_for,
     room,
     to_stop,
@@ -93,7 +92,7 @@ def test_one_that_has_ended_holds_nothing() -> None:
 
 @pytest.mark.parametrize("memory", ["", "x", "1 -2 3", "9" * 30, "1\n2", "None 1 2"])
 def test_nonsense_from_a_node_counts_nothing(memory: str) -> None:
-    assert all(0 <= size < 2**60 for size in memory_of(worker(memory=memory)))
+    assert all(0 <= size < 2**60 for size in worker(memory=memory).memory)
 
 
 def holder(worker_id: str, held: int, created: float = 0.0, **also: Any) -> Holder:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from unit.node.shells import ID, SHELLS, Shell, identity, make, running
+from processes.shells import ID, SHELLS, Shell, identity, make, running
 
 from rbee_ssh.workers.measure import BODY, device_bytes
 

@@ -193,11 +193,13 @@ def test_whoever_leaves_the_engine_hears_of_it(tmp_path: Path, who: str) -> None
             began = time.monotonic()
             if who == "client":
                 writer.transport.abort()
-                await asyncio.wait_for(left.wait(), 2)
+                async with asyncio.timeout(2):
+                    await left.wait()
             else:
                 await stack.aclose()  # Ctrl+C, while a client listens
             closed = time.monotonic() - began
-            await asyncio.wait_for(left.wait(), 2)
+            async with asyncio.timeout(2):
+                await left.wait()
             writer.close()
             return closed, time.monotonic() - began
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from unit.node.shells import ID, SHELLS, Shell, boot, connected, identity, listening, running, short_home
+from processes.shells import ID, SHELLS, Shell, boot, connected, identity, listening, running, short_home
 
 from rbee_ssh.node.scripts import LIB, compose
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from unit.node.shells import SHELLS, Shell, boot, ending_processes, identity, make, running
+from processes.shells import SHELLS, Shell, boot, ending_processes, identity, make, running
 
 from rbee_ssh.node.scripts import LIB, compose
 
@@ -31,12 +31,12 @@ def shell(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shell]:
         yield shell
 
 
-def lock(shell: Shell, inside: str = ":", *, patience: float = 10) -> str:
+def lock(shell: Shell, inside: str = ":", *, patience: float = 10, before: str = ":") -> str:
     """Takes and gives back the lock; what the scripts said meanwhile."""
-    text = f"rbee_lock $$ || return\n{INSIDE % inside}\nrbee_unlock"
+    text = f"{before}\nrbee_lock $$ || return\n{INSIDE % inside}\nrbee_unlock"
     body = compose(LIB, then=f"rbee_init || return\n{text}")
-    assert body.count('"$RBEE_N" -gt 200') == 1
-    return shell.run(body.replace('"$RBEE_N" -gt 200', f'"$RBEE_N" -gt {int(patience * 20)}'))
+    assert body.count('"$RBEE_N" -gt 1000') == 1
+    return shell.run(body.replace('"$RBEE_N" -gt 1000', f'"$RBEE_N" -gt {int(patience * 100)}'))
 
 
 def left(shell: Shell) -> set[str]:
@@ -64,6 +64,14 @@ def test_a_lock_from_before_a_reboot_is_taken_over(shell: Shell) -> None:
         (shell.root / "lock").symlink_to(f"{living} another-boot")
         assert lock(shell) == ""
         assert left(shell) == set()
+
+
+def test_where_sleep_takes_whole_seconds_it_waits_no_longer(shell: Shell) -> None:
+    whole = 'sleep() { case $1 in *.*) return 1 ;; esac; echo "$1" >>"$HOME/slept"; }'
+    with sleeper() as living:
+        (shell.root / "lock").symlink_to(f"{living} {boot()}")
+        assert lock(shell, patience=3, before=whole) == f"locked\t{living} {boot()}\n"
+    assert (shell.home / "slept").read_text().split() == ["1"] * 4
 
 
 def test_those_that_died_while_they_took_over_are_no_obstacle(shell: Shell) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 import shutil
 import subprocess
@@ -11,15 +12,18 @@ from pathlib import Path
 
 import pytest
 from hubkit import Hub
-from unit.node.shells import SHELLS, Shell, ending_processes, make
+from processes.shells import SHELLS, Shell, ending_processes, make
+from unit.ssh.servers import Process, talk
 
-from rbee_ssh.errors import RbeeError
+from rbee_ssh.errors import RbeeError, ResponseInvalid
 from rbee_ssh.models import fetch_failure
-from rbee_ssh.models.fetch import FETCH, GET, JOB, STORE
+from rbee_ssh.models.fetch import FETCH, GET, JOB, STORE, fetch
 from rbee_ssh.models.refs import UrlRef
 from rbee_ssh.models.remote import Remote, RemoteFile
 from rbee_ssh.node.scripts import LIB, compose, source
+from rbee_ssh.ssh.connection import Connection
 from rbee_ssh.ssh.quote import wrap
+from rbee_ssh.story import Silent
 
 CONTENT = b"GGUF" + secrets.token_bytes(100_000)
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -113,7 +117,7 @@ REMOTE = Remote(
         ("failed expired 403", "DOWNLOAD_FAILED", "expired"),
         ("failed directory", "DOWNLOAD_FAILED", "cannot be written"),
         ("failed nonsense", "DOWNLOAD_FAILED", "6 tries"),
-        ("gone", "DOWNLOAD_FAILED", "at 1.0 of 2.0 MiB: the process on the node is gone"),
+        ("gone", "DOWNLOAD_FAILED", "at 1.0 of 2.0 MiB: the process that fetched is gone"),
         ("failed tool", "DOWNLOAD_FAILED", "neither curl"),
         ("failed full", "DISK_FULL", "filled"),
         ("failed mismatch 7 abc", "CHECKSUM_MISMATCH", "twice"),
@@ -142,3 +146,33 @@ def test_what_stands_in_the_way(problem: list[str], locked: str, code: str) -> N
     with pytest.raises(RbeeError) as caught:
         fetch_failure.complain("n", REMOTE, problem, locked)
     assert caught.value.code == code
+
+
+@pytest.mark.parametrize("said", [b"", b"nonsense\n", b"at\t0\tabsent\n", b"at\tx\t\n"])
+def test_a_node_that_never_says_how_far_it_is_is_not_asked_for_ever(said: bytes) -> None:
+    asked = 0
+
+    async def shell(process: Process) -> None:
+        nonlocal asked
+        asked += 1
+        text = b""
+        while b"exit $?\n" not in text:
+            text += await process.stdin.read(65536)
+        marker = re.findall(b"rbee-[0-9a-f]{16}", text)[0]
+        process.stdout.write(b"\n" + marker + b"\n" + said)
+        process.exit(0)
+
+    async def links() -> list[str]:
+        return ["https://example.org/m.gguf?secret"]
+
+    async def work(connection: Connection) -> object:
+        return await fetch(connection, REMOTE, "~/models", links, Silent())
+
+    with pytest.raises(ResponseInvalid, match="does not say how far"):
+        talk(shell, work)
+    assert asked <= 2
+
+
+@pytest.mark.parametrize("code", ["²", "9" * 400, "4\u0664\u0664", "-404"])
+def test_an_http_status_that_is_none_is_not_told(code: str) -> None:
+    assert fetch_failure.why(["curl", "56", code]) == "the connection broke"
