@@ -342,6 +342,8 @@ rbee_state() {
         rbee_get "$1/port"
         [ -z "$GOT" ] || STATE=loading
     fi
+    # While we looked: its socket is gone by then, and it would seem not to have come so far.
+    [ ! -e "$1/exit" ] || rbee_ended "$1"
 }
 
 rbee_ended() {

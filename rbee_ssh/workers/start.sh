@@ -123,19 +123,12 @@ rbee_wait() {
     while [ "$CLOCK" -lt "$END" ]; do
         rbee_port "$1"
         rbee_state "$1"
-        case $STATE in
-        loading | idle | busy)
-            if [ ! -e "$1/late" ] || [ "$STATE" != loading ]; then
-                rbee_show "$1"
-                return 0
-            fi
-            ;;
-        starting) ;;
-        *)
+        [ ! -e "$1/late" ] || [ "$STATE" != loading ] || STATE=starting
+        if [ "$STATE" != starting ]; then
             rbee_show "$1"
-            return 0
-            ;;
-        esac
+            # Another look: a socket can be taken away between the two, for a cleanup or a stop.
+            [ "$STATE" = starting ] || return 0
+        fi
         if [ $((CLOCK - WORD)) -ge 100 ]; then
             WORD=$CLOCK
             printf 'waiting\t%s\n' "${1##*/}" || return 0

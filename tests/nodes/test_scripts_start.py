@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 from nodes.fakes import FOURTH, OTHER, SLEEPER, START_BODY, THIRD, engines, eventually, served
-from processes.shells import ID, SHELLS, Shell, connected, processes_of, short_home
+from processes.shells import ID, SHELLS, Shell, connected, identity, processes_of, running, short_home
+
+from rbee_ssh.workers.records import parse
 
 
 @pytest.fixture(params=SHELLS)
@@ -153,6 +156,33 @@ def test_a_worker_that_ends_while_it_is_looked_at_tells_how(shell: Shell) -> Non
     ends = 'rbee_alive() { rbee_put "$DIR/exit" 3; false; }'
     said = shell.lib(f'{ends}\nDIR=$1\nrbee_state "$1"\necho $STATE', str(shell.worker()))
     assert said == "failed\n"
+
+
+def test_a_worker_that_ends_while_its_supervisor_is_seen_alive_tells_how(shell: Shell) -> None:
+    """The socket goes after the end was written down: without it, this is not one that has yet to begin."""
+    with running("sleep", "60") as supervisor:
+        shell.worker(supervisor=identity(supervisor.pid), log="x", ready_pattern="y")
+        ends = 'rbee_ready() { rbee_put "$DIR/exit" 3; false; }'
+        said = shell.lib(f'{ends}\nDIR=$1\nrbee_state "$1"\necho $STATE', str(shell.worker()))
+    assert said == "failed\n"
+
+
+def test_a_start_waits_on_where_the_socket_is_gone_for_a_moment(shell: Shell) -> None:
+    """A cleanup renames it while it looks."""
+    show = '            rbee_show "$1"\n'
+    assert START_BODY.count(show) == 1
+    away = '[ -e "$1/taken" ] || { rbee_mark "$1/taken" && mv "$1/worker.sock" "$1/worker.sock.away"; }\n'
+    engine = f"""
+    {sys.executable} -c 'import socket; socket.socket(socket.AF_UNIX).bind("worker.sock")'
+    until [ -S worker.sock.away ]; do sleep 0.1; done
+    sleep 0.4
+    mv worker.sock.away worker.sock
+    exec sleep 600
+    """
+    words = shell.start_words(f'cd "$(dirname "$0")"\n{engine}', late=False)
+    seen = parse(shell.run(START_BODY.replace(show, away + show), *words).split("\n"))
+    assert (shell.worker() / "taken").exists()
+    assert seen.records[-1].state == "loading"
 
 
 def test_a_port_that_is_half_written_is_not_taken_for_one(shell: Shell) -> None:
