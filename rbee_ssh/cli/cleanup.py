@@ -39,6 +39,7 @@ def cleanup(cli: Cli, idle: float | None, dry_run: bool, any_owner: bool) -> Non
     """
     timeout = cli.inventory().idle_timeout if idle is None else idle
 
+    from rbee_ssh.workers.cleanup import JUST_USED
     from rbee_ssh.workers.cleanup import cleanup as clean
 
     async def work() -> CleanupReport:
@@ -57,7 +58,9 @@ def cleanup(cli: Cli, idle: float | None, dry_run: bool, any_owner: bool) -> Non
         for identity in report.stopped:
             console.line(f"{'would stop' if dry_run else 'stopped'} {identity}")
         for identity, why in report.kept:
-            console.detail(f"kept {identity}: {why}")
+            # Idle for as long as was asked for, to all who count in ticks of 5 s: not what was expected.
+            tell = console.say if why == JUST_USED else console.detail
+            tell(f"kept {identity}: {why}")
         for identity in report.pruned:
             console.detail(f"forgot {identity}")
     for name, error in report.unreachable.items():

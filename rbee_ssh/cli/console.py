@@ -47,6 +47,7 @@ class Console:
 
     Args:
         as_json: stdout is for a program: JSON only, errors included.
+        events: with as_json, each line is an event; an error is one, too.
         quiet: no narration and no warnings; errors always.
         verbose: details too.
         stdout, stderr: text streams, or None where the process was started without one.
@@ -57,6 +58,7 @@ class Console:
         self,
         *,
         as_json: bool = False,
+        events: bool = False,
         quiet: bool = False,
         verbose: bool = False,
         inventory: str | None = None,
@@ -65,7 +67,7 @@ class Console:
         environ: Mapping[str, str] | None = None,
     ) -> None:
         self.as_json = as_json
-        self.events = False  # with --json, each line is an event: an error is one, too
+        self._events = events
         self._quiet = quiet
         self._verbose = verbose
         self._inventory = inventory  # the one that was given: commands that are told are for it
@@ -80,9 +82,11 @@ class Console:
         self._out_colour = self.out_is_terminal and not plain
         self.draws = self.out_is_terminal and not dumb
         self._bar = Bar(self._err_raw, _columns(self._err)) if self._err_is_terminal and not dumb else None
-        # Whether the cursor of a stream stands in the middle of a line. Two streams on one terminal share it.
+        # Whether the cursor of a stream stands in the middle of a line. Two streams share it on one terminal,
+        # and in one pipe or file, as after 2>&1.
         self._out_midline = False
         self._err_midline = False
+        self._one_place = self.out_is_terminal or _same(self._out, self._err)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     # The story, on stderr. None of it may break the command.
@@ -201,7 +205,7 @@ class Console:
     def json(self, value: Any) -> None:
         """One JSON text on one line. Raises as `answer`."""
         self._clear()
-        self._write(json_line(value))
+        self._write(json_line(self._hints_told(value)))
 
     # Ends and questions.
 
@@ -210,12 +214,25 @@ class Console:
         self._clear()
         error.hint = error.hint and self._told(error.hint)
         if self.as_json:
-            event = {"event": "error"} if self.events else {}
+            event = {"event": "error"} if self._events else {}
             self._write(json_line(event | {"error": error.as_json()}))
             return
         self._tell(f"{self._coloured(_RED, 'error:')} {_indented(error.message)}", cleaned=True)
         if error.hint:
             self._tell(f"{self._coloured(_RED, 'hint:')} {_indented(error.hint)}", cleaned=True)
+
+    def _hints_told(self, value: Any) -> Any:
+        """A value whose hints, of errors of single nodes, are for the inventory that was given."""
+        if self._inventory is None:
+            return value
+        if isinstance(value, Mapping):
+            return {
+                key: self._told(item) if key == "hint" and isinstance(item, str) else self._hints_told(item)
+                for key, item in value.items()
+            }
+        if isinstance(value, (list, tuple)):
+            return [self._hints_told(item) for item in value]
+        return value
 
     def _told(self, text: str) -> str:
         return in_inventory(text, self._inventory) if self._inventory else text
@@ -263,7 +280,7 @@ class Console:
         if self._err_midline:
             self._err_midline = False
             self._err_raw("\n")
-        if self._out_midline and self.out_is_terminal:
+        if self._out_midline and self._one_place:
             self._out_midline = False
             # Also called for the story, which breaks nothing; the next piece of the answer will raise.
             with contextlib.suppress(OutputClosed, DiskFull):
@@ -326,6 +343,14 @@ def _is_terminal(stream: IO[str] | None) -> bool:
     try:
         return stream is not None and stream.isatty()
     except ValueError:
+        return False
+
+
+def _same(one: IO[str] | None, other: IO[str] | None) -> bool:
+    """Whether two streams go to one file or pipe."""
+    try:
+        return one is not None and other is not None and os.path.sameopenfile(one.fileno(), other.fileno())
+    except (OSError, ValueError):
         return False
 
 

@@ -25,6 +25,7 @@ class Cli:
     def __init__(self) -> None:
         self.inventory_path: str | None = None
         self.as_json = False
+        self.events = False
         self.quiet = False
         self.verbose = False
         self.debug = False
@@ -38,6 +39,7 @@ class Cli:
 
         return Console(
             as_json=self.as_json,
+            events=self.events,
             quiet=self.quiet,
             verbose=self.verbose or self.debug,
             inventory=self.inventory_path,

@@ -37,7 +37,7 @@ class Number(click.FloatRange):
         return number
 
 
-@command(short_help="Answer a prompt: stream tokens to stdout.")
+@command(short_help="Answer a prompt: stream tokens to stdout.", events=True)
 @click.argument("words", metavar="[PROMPT]", nargs=-1)
 @click.option("--prompt", metavar="TEXT", help="The prompt, in place of the argument.")
 @worker_options
@@ -78,7 +78,6 @@ def infer(cli: Cli, /, words: tuple[str, ...], prompt: str | None, **options: An
     request = _request(cli, words, prompt, options)
     console = cli.console
     emit = _json_lines(console) if cli.as_json else _text(console)
-    console.events = True
 
     from rbee_ssh.workers.infer import infer as answer
 

@@ -108,7 +108,7 @@ def _report(error: BaseException, cli: Cli, args: Sequence[str]) -> int:
     as_json = cli.as_json or "--json" in plain
     console = cli.console
     if as_json != cli.as_json:
-        console = Console(as_json=as_json, quiet=cli.quiet, inventory=cli.inventory_path)
+        console = Console(as_json=as_json, events=cli.events, quiet=cli.quiet, inventory=cli.inventory_path)
     if isinstance(error, click.exceptions.NoArgsIsHelpError) and not as_json:
         error.show(sys.stderr)
         return error.exit_code

@@ -50,4 +50,4 @@ def copy(cli: Cli, reference: str, origin: str | None, nodes: tuple[str, ...], t
         async with cli.fleet() as fleet:
             return await spread.copy(fleet, reference, origin, names, done.append)
 
-    report(cli, done, run_async(work))
+    report(cli, done, run_async(work, resumes=True))

@@ -70,7 +70,7 @@ def pull(
         async with cli.fleet() as fleet:
             return await pulls.pull(fleet, reference, names, on_node, via_here=via == "here", detach=detach)
 
-    failed = run_async(work)
+    failed = run_async(work, resumes=True)
     if cli.as_json:
         from rbee_ssh.cli import shapes
 

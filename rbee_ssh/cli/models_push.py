@@ -60,7 +60,7 @@ def push(cli: Cli, file: str, nodes: tuple[str, ...], tags: tuple[str, ...]) -> 
         async with cli.fleet() as fleet:
             return await pushes.push(fleet, Path(file), names, done.append)
 
-    report(cli, done, run_async(work))
+    report(cli, done, run_async(work, resumes=True))
 
 
 def report(cli: Cli, done: list[Pushed], failed: Mapping[str, RbeeError]) -> None:

@@ -41,16 +41,28 @@ GLOBAL_OPTIONS: tuple[click.Parameter, ...] = (
 
 
 class Command(click.Command):
-    """A command that knows the global options too."""
+    """A command that knows the global options too.
+
+    Args:
+        events: with --json it prints a line for each event, and its error is one of them.
+    """
 
     def __init__(
-        self, name: str | None = None, *, context_settings: dict[str, Any] | None = None, **attributes: Any
+        self,
+        name: str | None = None,
+        *,
+        context_settings: dict[str, Any] | None = None,
+        events: bool = False,
+        **attributes: Any,
     ) -> None:
         # Each has its own, not its parent's: click makes the help option once, for whoever asks first.
         settings = {"help_option_names": ["-h", "--help"]} | (context_settings or {})
         super().__init__(name, context_settings=settings, **attributes)
+        self._events = events
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if self._events:  # before anything of it can be wrong
+            ctx.ensure_object(Cli).events = True
         try:
             return super().parse_args(ctx, args)
         except click.UsageError as error:

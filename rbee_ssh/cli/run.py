@@ -24,7 +24,7 @@ T = TypeVar("T")
 GRACE = 5.0  # seconds that tidying up after Ctrl+C may take
 
 
-def run_async(work: Callable[[], Awaitable[T]], *, stream: bool = False) -> T:
+def run_async(work: Callable[[], Awaitable[T]], *, stream: bool = False, resumes: bool = False) -> T:
     """Run `work` in an event loop and give back what it returns.
 
     The first Ctrl+C (or SIGTERM, SIGHUP) cancels `work`, which then has GRACE seconds to tidy up; the second
@@ -34,13 +34,14 @@ def run_async(work: Callable[[], Awaitable[T]], *, stream: bool = False) -> T:
         work: makes the coroutine.
         stream: it writes to stdout as it goes, and is to end when nobody reads that any more, even while it
             has nothing to write. Not for work that should be finished whoever watches.
+        resumes: what was begun is kept, and who cancels is told so.
 
     Raises:
         Cancelled: a signal came.
         OutputClosed: the reader of stdout went away.
         Exception: whatever `work` raises.
     """
-    stop = _Stop()
+    stop = _Stop("; the same command goes on where it stopped" if resumes else "")
 
     async def body() -> T:
         stop.loop, stop.task = asyncio.get_running_loop(), asyncio.current_task()
@@ -54,7 +55,7 @@ def run_async(work: Callable[[], Awaitable[T]], *, stream: bool = False) -> T:
             result = asyncio.run(body())
     except asyncio.CancelledError:
         stop.check()
-        raise Cancelled("cancelled") from None
+        raise Cancelled(f"cancelled{stop.more}") from None
     except BaseException:
         stop.check()
         raise
@@ -65,7 +66,8 @@ def run_async(work: Callable[[], Awaitable[T]], *, stream: bool = False) -> T:
 class _Stop:
     """Why and how the running work is to end early."""
 
-    def __init__(self) -> None:
+    def __init__(self, more: str) -> None:
+        self.more = more
         self.loop: asyncio.AbstractEventLoop | None = None
         self.task: asyncio.Task[object] | None = None
         self._signalled = False
@@ -107,7 +109,7 @@ class _Stop:
         if self._leave:
             self._leave.cancel()
         if self._signalled:
-            raise Cancelled("cancelled") from None
+            raise Cancelled(f"cancelled{self.more}") from None
         if self._closed:
             raise OutputClosed from None
 

@@ -39,6 +39,7 @@ FORMS = (
 _LONGEST = 4096  # bytes; no path may be longer on Linux
 _QUANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 _REVISION = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/-]{0,198}[A-Za-z0-9_-])?")
+_ID = re.compile(r"[0-9a-f]{12}")  # as `models list` shows them
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 
 
@@ -157,6 +158,8 @@ def _local(text: str, inventory: Inventory, base: Path) -> LocalFileRef:
         near = nearest(text, inventory.models)
         known = listed(inventory.models) or "none"
         question = f"; did you mean {quoted(near)}?" if near else ""
+        if _ID.fullmatch(text) and not near:
+            question = "; an id of `models list` stands for what it was fetched from, or file:// and its path"
         raise ValueError(f"it is not a preset; the inventory has {known}{question}")
     if text.endswith(("/", "/.", "/..")):
         raise ValueError("that is a directory, not a file")

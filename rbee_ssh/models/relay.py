@@ -53,7 +53,8 @@ async def relay(
     loop, wait = asyncio.get_running_loop(), len(targets) == 1
     feeds = [_Feed(target, loop.create_future()) for target in targets]
     taking = {
-        feed.target.connection.name: asyncio.create_task(_take(feed, story, wait=wait)) for feed in feeds
+        feed.target.connection.name: asyncio.create_task(_take(feed, origin.name, story, wait=wait))
+        for feed in feeds
     }
     try:
         await _pump(origin, path, feeds, tally)
@@ -68,7 +69,7 @@ async def relay(
         await asyncio.gather(*taking.values(), return_exceptions=True)
 
 
-async def _take(feed: _Feed, story: Story, *, wait: bool) -> Placed | str | RbeeError | None:
+async def _take(feed: _Feed, origin: str, story: Story, *, wait: bool) -> Placed | str | RbeeError | None:
     """One receiver, from its first word to its sum; None for one that would have to be waited for. Whatever
     happens, it takes pieces until the last one."""
     ended = False
@@ -78,6 +79,11 @@ async def _take(feed: _Feed, story: Story, *, wait: bool) -> Placed | str | Rbee
             if isinstance(ready, Placed):
                 return ready
             feed.have.set_result(ready.have)
+            way, mib = f"from {origin} to {connection.name}", f"{incoming.size // MIB} MiB"
+            if ready.have:
+                story.say(f"copying {incoming.shown} {way}: {ready.have // MIB} of {mib} are there")
+            else:
+                story.say(f"copying {incoming.shown} ({mib}) {way}")
             takes = True
             while (piece := await feed.pieces.get()) is not None:
                 takes = takes and await ready.send(piece)

@@ -378,6 +378,21 @@ rbee_port() {
     [ -z "$RBEE_PORT" ] || rbee_put "$1/port" "$RBEE_PORT"
 }
 
+# rbee_busy DIR: RBEE_BUSY says why it is not idle after all, '' when it is: a connection, a request that is about
+# to come, or more than 1 % of one tick computed since the last one.
+rbee_busy() {
+    rbee_connections "$1"
+    RBEE_BUSY=${CONNS:+busy}
+    [ -n "$RBEE_BUSY" ] || [ ! -e "$1/used" ] || RBEE_BUSY='used a moment ago'
+    if [ -z "$RBEE_BUSY" ]; then
+        rbee_get "$1/cpu"
+        RBEE_OLD=$GOT
+        rbee_get "$1/pid"
+        rbee_cpu "${GOT%% *}"
+        [ $((CPU - ${RBEE_OLD:-0})) -le $RBEE_TICK ] || RBEE_BUSY='used a moment ago'
+    fi
+}
+
 # rbee_retire DIR DRAIN TERM: mark it as stopping and wake its supervisor, which ends it. Under the lock.
 # DRAIN: seconds for running requests; `idle`: only if there is none, else status 1 and nothing changed.
 # The socket goes first: who connected before is seen by the look, who comes later finds no worker here.
@@ -386,16 +401,7 @@ rbee_retire() {
     RBEE_SOCK=$GOT
     [ -z "$RBEE_SOCK" ] || mv -f "$RBEE_SOCK" "$RBEE_SOCK.away" 2>/dev/null
     if [ "$2" = idle ]; then
-        rbee_connections "$1"
-        RBEE_BUSY=$CONNS
-        [ ! -e "$1/used" ] || RBEE_BUSY=used
-        if [ -z "$RBEE_BUSY" ]; then
-            rbee_get "$1/cpu"
-            RBEE_OLD=$GOT
-            rbee_get "$1/pid"
-            rbee_cpu "${GOT%% *}"
-            [ $((CPU - ${RBEE_OLD:-0})) -le $RBEE_TICK ] || RBEE_BUSY=cpu
-        fi
+        rbee_busy "$1"
         if [ -n "$RBEE_BUSY" ]; then
             [ -z "$RBEE_SOCK" ] || mv -f "$RBEE_SOCK.away" "$RBEE_SOCK" 2>/dev/null
             return 1

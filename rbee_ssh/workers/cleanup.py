@@ -22,6 +22,7 @@ BODY = compose(
     CLEANUP,
     then='rbee_init && rbee_cleanup "$@" && rbee_show_all',
 )
+JUST_USED = "used a moment ago"  # what keeps a worker whose idle time, counted in ticks, is long enough
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,14 +31,19 @@ rbee_cleanup() {
                 rbee_say kept "$ID" 'another control machine started it'
             elif [ "$STATE" = busy ]; then
                 rbee_say kept "$ID" busy
-            elif [ "$IDLE" -lt "$1" ] || [ -e "$DIR/used" ]; then
+            elif [ "$IDLE" -lt "$1" ]; then
                 rbee_say kept "$ID" "idle for $IDLE s"
-            elif [ -n "$2" ]; then
+            elif
+                rbee_busy "$DIR"
+                [ -n "$RBEE_BUSY" ]
+            then
+                rbee_say kept "$ID" "$RBEE_BUSY"
+            elif [ -n "$DRY" ]; then
                 rbee_say stopped "$ID"
             elif rbee_retire "$DIR" idle "$4"; then
                 STOPPED="$STOPPED $ID"
             else
-                rbee_say kept "$ID" busy
+                rbee_say kept "$ID" "$RBEE_BUSY"
             fi
             ;;
         failed)

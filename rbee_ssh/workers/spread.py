@@ -86,7 +86,6 @@ async def spread(
     origin = await fleet.connect(model.node)
     sums = [file.note.sha256 or await _sum(origin, f"{model.store}/{file.place}") for file in model.files]
     where = nodes[0] if len(nodes) == 1 else f"{len(nodes)} nodes"
-    fleet.story.say(f"copying {model.name} ({model.size // receiver.MIB} MiB) from {model.node} to {where}")
     tally = Tally(fleet.story, f"{model.name} from {model.node} to {where}", model.size, len(nodes))
     for begin in range(0, len(nodes), AT_ONCE):
         batch = nodes[begin : begin + AT_ONCE]

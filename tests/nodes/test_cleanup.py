@@ -15,6 +15,7 @@ from nodes.serving import (
     equip,
     events,
     eventually,
+    kill,
     model,
     workers,
 )
@@ -49,6 +50,20 @@ def test_cleanup_stops_what_is_idle_and_only_that(node: LabNode, control: Contro
     assert supervisors_on(node) == []
     silent = control.rbee("cleanup", "--idle", "5s")
     assert (silent.returncode, silent.stdout, silent.stderr) == (0, "", "")
+
+
+def test_a_worker_used_a_moment_ago_is_kept_and_that_is_said(
+    node: LabNode, control: Control, engines: Engines
+) -> None:
+    equip(control, engines, node)
+    infer(control, engines)
+    kill(node, *supervisors_on(node), signal="STOP")  # no tick of theirs comes between
+    infer(control, engines)
+    (worker,) = workers(control)
+    for option in ((), ("--dry-run",)):
+        said = control.rbee("cleanup", "--idle", "0s", *option, check=True)
+        assert (said.stdout, said.stderr) == ("", f"kept {worker['id']}: used a moment ago\n")
+    kill(node, *supervisors_on(node), signal="CONT")
 
 
 def test_cleanup_leaves_another_control_machines_worker_unless_told(

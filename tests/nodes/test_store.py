@@ -197,15 +197,20 @@ def test_a_copy_is_read_once_and_goes_on_where_it_stopped(
         node.write(f"{STORE}/.incoming/{digest[:24]}.part", "").write_bytes(model.read_bytes()[:have])
     before = moved(source, sent=True)
     to = [word for node in (first, second, last) for word in ("--to", node.name)]
-    done = rbee(control, "copy", digest[:8], *to)["models"]
+    copied = control.rbee("--json", "models", "copy", digest[:8], *to, check=True)
+    done = json.loads(copied.stdout)["models"]
+    way = f"copying {model.name} from {source.name} to"
+    assert f"{way} {first.name}: 7 of 24 MiB are there\n" in copied.stderr
+    assert f"{way} {second.name}: 20 of 24 MiB are there\n" in copied.stderr
+    assert f"copying {model.name} (24 MiB) from {source.name} to {last.name}\n" in copied.stderr
     sent = moved(source, sent=True) - before
     assert [one["node"] for one in done] == [first.name, second.name, last.name]
     for one, node in zip(done, (first, second, last), strict=True):
         assert sha256(node.outside(one["path"])) == one["sha256"] == digest
     assert 24 * MIB < sent < 26 * MIB, "read once for all three"
     assert not list(control.home.rglob("*.part")), "nothing on this disk"
-    again = rbee(control, "copy", "tiny", "--from", source.name, "--to", last.name)
-    assert again["models"][0]["path"] == done[2]["path"]
+    again = control.rbee("models", "copy", "tiny", "--from", source.name, "--to", last.name, check=True)
+    assert again.stderr == f"{model.name} is on {last.name} already: {done[2]['path']}\n"
     itself = rbee(control, "copy", "tiny", "--from", source.name, "--to", source.name)
     assert [one["node"] for one in itself["models"]] == [source.name]
 

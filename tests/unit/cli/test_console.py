@@ -74,6 +74,25 @@ def test_quiet_silences_everything_but_errors_and_the_answer(out: Screen, err: S
     assert err.text() == "error: h\nhint: i\n"
 
 
+def test_a_story_begins_a_line_where_both_streams_are_one(out: Screen) -> None:
+    """As after 2>&1 into a pipe or a file."""
+    shell = console(out, out)
+    shell.answer("Hello")
+    shell.say("2 tokens")
+    shell.answer("Bye\n")
+    shell.say("3 tokens")
+    assert out.text() == "Hello\n2 tokens\nBye\n3 tokens\n"
+
+
+def test_hints_are_for_the_inventory_that_was_given(out: Screen, err: Screen) -> None:
+    shell = console(out, err, as_json=True, inventory="lab 1.toml")
+    error = NodeUnreachable("h", hint="rbee nodes status a").as_json()
+    shell.json({"unreachable": [{"node": "a", "error": error}], "answer": "rbee nodes status a"})
+    told = json.loads(out.text())
+    assert told["unreachable"][0]["error"]["hint"] == "rbee --inventory 'lab 1.toml' nodes status a"
+    assert told["answer"] == "rbee nodes status a"
+
+
 def test_details_are_for_verbose(out: Screen, err: Screen) -> None:
     console(out, err).detail("a")
     console(out, err, verbose=True).detail("b")

@@ -68,6 +68,8 @@ def rbee(tmp_path: Path) -> Rbee:
         (["-m", "m", "--seed", "-1", "Hi"], "USAGE_INVALID", "seed"),
         (["-m", "m", "--top-p", "inf", "Hi"], "USAGE_INVALID", "inf"),
         (["-m", "m", "--timeout", "soon", "Hi"], "USAGE_INVALID", "soon"),
+        (["-m", "m", "--bogus", "Hi"], "USAGE_INVALID", "--bogus"),
+        (["-m", "0123456789ab", "Hi"], "MODEL_REF_INVALID", "`models list`"),
     ],
 )
 def test_what_is_refused_before_a_node_is_asked(
@@ -75,7 +77,9 @@ def test_what_is_refused_before_a_node_is_asked(
 ) -> None:
     done = rbee(*args)
     assert done.returncode == 2
-    error = json.loads(done.stdout)["error"]
+    said = json.loads(done.stdout)
+    assert said["event"] == "error"
+    error = said["error"]
     assert (error["code"], words in error["message"]) == (code, True), error
 
 
