@@ -225,9 +225,12 @@ def start(environ: dict[str, str]) -> Iterator[Start]:
         one.process.communicate()
 
 
+@pytest.mark.parametrize("module", ["click", "signal", "__future__"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_in_the_middle_of_the_imports_shows_no_traceback(number: int, tmp_path: Path) -> None:
-    (tmp_path / "click.py").write_text("import time; print('importing', flush=True); time.sleep(60)\n")
+def test_a_signal_in_the_middle_of_the_imports_shows_no_traceback(
+    number: int, module: str, tmp_path: Path
+) -> None:
+    (tmp_path / f"{module}.py").write_text("import time; print('importing', flush=True); time.sleep(60)\n")
     process = subprocess.Popen(
         [str(Path(sys.executable).with_name("rbee")), "nodes", "list"],
         stdout=subprocess.PIPE,
