@@ -1,7 +1,7 @@
 """The program's first lines: from here on Ctrl+C shows no traceback, also in the middle of an import."""
 
-# The built-in half of `signal`: the other half, and any other import, is a file, and loading it takes a moment in
-# which Ctrl+C would show one.
+# The built-in half of `signal`: what else could be imported is a file, and while one is loaded Ctrl+C would
+# show a traceback.
 import _signal  # type: ignore[import-not-found]
 
 # Until `root` catches signals there is nothing to tidy up: it ends us as SIGTERM and SIGHUP do.
