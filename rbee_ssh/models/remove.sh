@@ -13,7 +13,7 @@ rbee_users() {
         DIR=${DIR%/}
         rbee_get "$DIR/spec.json"
         case $GOT in *"$2"*) ;; *) continue ;; esac
-        rbee_state "$DIR"
+        rbee_state_of "$DIR" # of a start that was cut short as well, which has no match
         case " $RBEE_LIVE " in *" $STATE "*) USERS="$USERS ${DIR##*/}" ;; esac
     done
     [ -z "$USERS" ] || return 0

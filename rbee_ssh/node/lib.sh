@@ -304,8 +304,14 @@ rbee_unlock() {
     [ "$(readlink "$ROOT/lock" 2>/dev/null)" != "$RBEE_ME" ] || rm -f "$ROOT/lock"
 }
 
-# rbee_state DIR: STATE as design's words, or `orphan`: an engine without a supervisor.
+# rbee_state DIR: STATE as design's words, or `orphan`: an engine without a supervisor. A record that is removed
+# meanwhile is of one that was stopped, whatever its last files seem to say; its match goes first.
 rbee_state() {
+    rbee_state_of "$1"
+    [ -e "$1/match" ] || STATE=stopped
+}
+
+rbee_state_of() {
     rbee_get "$1/boot"
     if [ "$GOT" != "$BOOT" ]; then
         STATE=dead
@@ -436,6 +442,7 @@ rbee_kill_orphan() {
 
 # rbee_forget DIR: remove the record and what it left elsewhere.
 rbee_forget() {
+    rm -f "$1/match"
     rbee_get "$1/socket"
     [ -z "$GOT" ] || rm -f "$GOT" "$GOT.away"
     # A supervisor whose engine was killed may be writing down how it ended.

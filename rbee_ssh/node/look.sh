@@ -29,6 +29,7 @@ rbee_show() {
         done
         ;;
     esac
+    [ -e "$1/match" ] || printf 'state\tstopped\n' # while we looked; the last word counts
     printf 'end\t%s\n' "${1##*/}"
 }
 

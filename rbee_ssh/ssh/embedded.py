@@ -67,7 +67,7 @@ class EmbeddedServer:
         # Each collects its child: at the end of the event loop there would be no time for that.
         ending = [script.stop() for script in self._scripts]
         if ending:
-            await asyncio.wait(ending, timeout=2)
+            await asyncio.wait(ending, timeout=10)
 
 
 class _Server(asyncssh.SSHServer):

@@ -49,7 +49,9 @@ def wait_until(what: str, ready: Callable[[], bool], *, timeout: float = 10.0, e
         AssertionError: it did not within `timeout` seconds; `what` is named.
     """
     end = time.monotonic() + timeout
+    late = False
     while not ready():
-        if time.monotonic() > end:
+        if late:
             raise AssertionError(f"not within {timeout:g} s: {what}")
         time.sleep(every)
+        late = time.monotonic() > end  # and one look more: the machine may have stood still

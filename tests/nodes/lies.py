@@ -13,7 +13,7 @@ from nodes.measured import MIB, Measured, measured
 from nodekit import Control
 
 LIMIT = 150 * MIB
-TIMEOUTS = "[timeouts]\nconnect = 5\nconnect_tries = 1\nstart = 2\nhttp_connect = 1\nbetween_tokens = 2\n"
+TIMEOUTS = "[timeouts]\nconnect = 5\nconnect_tries = 1\nstart = 5\nhttp_connect = 3\nbetween_tokens = 2\n"
 GARBAGE = random.Random(7).randbytes(3000)
 ESCAPES = "\x1b[2J\x1b]0;owned\x07\x1b]52;c;aWQ=\x1b\\\x9b31m\u202e\u2066\u2028\x08\r\x00\x7f"
 COMMANDS = {

@@ -41,7 +41,7 @@ def test_rows_come_as_nodes_answer_and_a_dead_one_is_tried_once(
     make_node: Callable[..., LabNode], control: Control
 ) -> None:
     dead, first, second = make_node(), make_node(), make_node()
-    control.inventory(dead, first, second, text="[timeouts]\nconnect = 5\n")
+    control.inventory(dead, first, second, text="[timeouts]\nconnect = 10\n")
     dead.cut()
     asking = control.rbee_popen("nodes", "status")
     assert asking.stdout is not None

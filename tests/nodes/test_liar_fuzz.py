@@ -63,7 +63,7 @@ def there(lab: NodeLab) -> Iterator[tuple[Liar, Control]]:
     """One node and one home for all examples: a registry that has seen every lie before."""
     control = lab.control(f"c{next(lab.names)}")
     with Liar() as liar:
-        liar.known_to(control, text=TIMEOUTS.replace("start = 2", "start = 20"))
+        liar.known_to(control, text=TIMEOUTS.replace("start = 5", "start = 20"))
         yield liar, control
     lab.remove(control)
 

@@ -25,7 +25,7 @@ def test_sessions_that_are_refused_at_random(liar: Liar, control: Control) -> No
 
 def test_sessions_that_are_never_opened(control: Control) -> None:
     with Liar() as liar:
-        liar.known_to(control, text=TIMEOUTS.replace("start = 2", "start = 1"))
+        liar.known_to(control, text=TIMEOUTS.replace("start = 5", "start = 1"))
         liar.opens = lambda: None
         answers = ask(control, [*FEW, "run", "logs"], "--json")
     assert answers["status"].codes == answers["infer"].codes == answers["run"].codes == {"SHELL_UNUSABLE"}

@@ -68,11 +68,11 @@ def test_the_exit_status_of_an_engine_is_written_down(shell: Shell, engine: str,
 def test_a_stop_ends_everything_and_tells_how(shell: Shell, engine: str, status: int, forced: bool) -> None:
     shell.start(shell.start_words(engine))
     watched = shell.popen(WATCH, str(shell.worker()))
-    words = [(word, worker) for word, worker, _ in shell.stop(ID, term=1).results]
+    words = [(word, worker) for word, worker, _ in shell.stop(ID, term=1 if forced else 20).results]
     assert words == ([("forced", ID)] if forced else []) + [("stopped", ID)]
     assert set(watched.communicate(timeout=10)[0].split()[1:]) <= {str(status)}
     assert not shell.worker().exists()
-    assert processes_of(shell.home) == {}
+    eventually(lambda: not processes_of(shell.home), why="its supervisor has only to end")
 
 
 def test_a_stop_takes_as_long_as_was_asked_for_however_slow_the_machine(dash: Shell) -> None:
@@ -93,7 +93,7 @@ def test_a_supervisor_that_is_stopped_itself_is_killed_with_its_engine(dash: She
     os.kill(supervisor(dash), signal.SIGSTOP)
     assert [word for word, *_ in dash.stop(ID, term=1).results] == ["forced", "stopped"]
     assert not dash.worker().exists()
-    eventually(lambda: not processes_of(dash.home), within=2, why="something was left running")
+    eventually(lambda: not processes_of(dash.home), why="something was left running")
 
 
 def test_nothing_is_left_behind_by_many_starts_and_stops(shell: Shell) -> None:
@@ -103,7 +103,7 @@ def test_nothing_is_left_behind_by_many_starts_and_stops(shell: Shell) -> None:
         assert [word for word, *_ in shell.stop(ID).results] == ["stopped"]
         assert list((shell.root / "workers").iterdir()) == []
         assert [path.name for path in shell.root.iterdir()] == ["workers"]
-    eventually(lambda: not processes_of(shell.home), within=2, why="a process was left")
+    eventually(lambda: not processes_of(shell.home), why="a process was left")
 
 
 # A supervisor that was disturbed
@@ -114,21 +114,21 @@ def test_a_killed_supervisor_is_found_by_the_next_look(shell: Shell) -> None:
     shell.start(shell.start_words("(trap '' HUP; exec sleep 600) &\necho model loaded\nwait\n"))
     kill_supervisor(shell)
     shell.look()
-    eventually(lambda: not engines(shell), within=2, why="the engine runs on")
+    eventually(lambda: not engines(shell), why="the engine runs on")
     assert shell.record().state == "dead"
 
 
 def test_the_ticker_ends_what_a_killed_supervisor_left(shell: Shell) -> None:
     shell.start(shell.start_words("(exec sleep 600) &\necho model loaded\nwait\n", tick=0.2))
     kill_supervisor(shell)
-    eventually(lambda: not processes_of(shell.home), within=3, why="something runs on")
+    eventually(lambda: not processes_of(shell.home), why="something runs on")
 
 
 def test_a_stop_whose_signal_was_lost_is_carried_out(shell: Shell) -> None:
     """The one who marked it was killed, or the supervisor was not yet listening for signals."""
     shell.start(shell.start_words(SLEEPER, tick=0.2))
     (shell.worker() / "stopping").write_text("0 5\n")
-    eventually(lambda: not processes_of(shell.home), within=3, why="it was never stopped")
+    eventually(lambda: not processes_of(shell.home), why="it was never stopped")
 
 
 def test_a_worker_whose_directory_is_gone_ends(shell: Shell) -> None:
@@ -171,7 +171,7 @@ def test_the_log_is_capped_and_the_engine_writes_on(dash: Shell) -> None:
     eventually((dash.worker() / "log.old").exists, why="not capped")
     eventually(lambda: 0 < log.stat().st_size < 10_000, why="nothing more in the log")
     assert (dash.worker() / "log.old").stat().st_size == 2**20
-    assert not (dash.worker() / "log.cut").exists()
+    eventually(lambda: not (dash.worker() / "log.cut").exists(), why="a copy of the log is left")
 
 
 # Draining
@@ -209,7 +209,8 @@ def left_behind(shell: Shell, lease: int) -> Path:
 
 
 def test_a_connection_that_was_left_behind_does_not_prolong_the_lease(shell: Shell) -> None:
-    with connected(left_behind(shell, lease=5)):
+    with connected(left_behind(shell, lease=3600)):
+        (shell.worker() / "lease").write_text("5\n")  # not before: it would be over before we are connected
         eventually(lambda: not engines(shell), why="one channel without a client keeps it for ever")
 
 

@@ -56,7 +56,7 @@ def test_a_start_that_was_cut_short_leaves_no_second_engine(shell: Shell) -> Non
     shell.start(shell.start_words(SLEEPER))
     (shell.worker() / "match").unlink()  # the last thing a start writes
     shell.start(shell.start_words(SLEEPER, worker_id=OTHER))
-    eventually(lambda: len(engines(shell)) == 1, within=3, why="two engines for one request")
+    eventually(lambda: len(engines(shell)) == 1, why="two engines for one request")
     assert [path.name for path in (shell.root / "workers").iterdir()] == [OTHER]
 
 
@@ -84,7 +84,7 @@ def test_old_failures_of_a_start_make_room_for_its_next(shell: Shell) -> None:
 
 def test_waiting_for_a_slow_start_says_little(shell: Shell) -> None:
     """A large model loads for an hour, and the answer to a script has a limit."""
-    text = shell.run(START_BODY, *shell.start_words("exec sleep 600", patience=4))
+    text = shell.run(START_BODY, *shell.start_words("exec sleep 600", patience=7))
     assert text.count("worker\t") == 2
     assert text.count("waiting\t") >= 3
 
@@ -109,7 +109,7 @@ def test_a_full_disk_starts_nothing(shell: Shell, size: str) -> None:
     with small_disk(shell, size) as workers:
         seen = shell.start(shell.start_words(SLEEPER))
         assert seen.problem == f"cannot write {workers}/{ID}: its disk is full", seen
-        eventually(lambda: not processes_of(shell.home), within=3, why="something was started")
+        eventually(lambda: not processes_of(shell.home), why="something was started")
         assert list(workers.iterdir()) == []
 
 
@@ -123,7 +123,7 @@ def test_a_full_disk_keeps_nothing_running(shell: Shell, ended: str) -> None:
                 (workers / str(number)).write_bytes(b"x" * 100_000 if number < 10 else b"")
         if ended == "stop":
             assert shell.stop(ID).results == (("stopped", ID, ""),)
-        eventually(lambda: not processes_of(shell.home), within=5, why="it runs on")
+        eventually(lambda: not processes_of(shell.home), why="it runs on")
 
 
 def test_a_start_that_cannot_be_finished_is_undone(shell: Shell) -> None:
@@ -131,7 +131,7 @@ def test_a_start_that_cannot_be_finished_is_undone(shell: Shell) -> None:
     assert START_BODY.count(last) == 1
     said = shell.run(START_BODY.replace(last, "{ sleep 0.3; false; }"), *shell.start_words(SLEEPER))
     assert said.startswith("problem\t")
-    eventually(lambda: not processes_of(shell.home), within=3, why="what was started runs on")
+    eventually(lambda: not processes_of(shell.home), why="what was started runs on")
     assert list((shell.root / "workers").iterdir()) == []
 
 
@@ -189,7 +189,7 @@ def test_a_port_that_is_half_written_is_not_taken_for_one(shell: Shell) -> None:
     half = "printf 'port 47'\nsleep 0.6\necho 11\nexec sleep 600"
     start = shell.popen(START_BODY, *shell.start_words(half, socket=None, tick=0.1))
     eventually((shell.worker() / "match").exists, why="not started")
-    eventually(lambda: shell.record().number("port") == 4711, within=5, why="another port, or none")
+    eventually(lambda: shell.record().number("port") == 4711, why="another port, or none")
     start.kill()
     start.communicate()
 

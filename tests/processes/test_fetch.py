@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from hubkit import Hub
 from processes.shells import SHELLS, Shell, ending_processes, make
-from unit.ssh.servers import Process, talk
+from unit.ssh.servers import Process, more, talk
 
 from rbee_ssh.errors import RbeeError, ResponseInvalid
 from rbee_ssh.models import fetch_failure
@@ -157,7 +157,7 @@ def test_a_node_that_never_says_how_far_it_is_is_not_asked_for_ever(said: bytes)
         asked += 1
         text = b""
         while b"exit $?\n" not in text:
-            text += await process.stdin.read(65536)
+            text += await more(process)
         marker = re.findall(b"rbee-[0-9a-f]{16}", text)[0]
         process.stdout.write(b"\n" + marker + b"\n" + said)
         process.exit(0)

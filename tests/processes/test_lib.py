@@ -11,6 +11,7 @@ import pytest
 from processes.shells import ID, SHELLS, Shell, boot, connected, identity, listening, running, short_home
 
 from rbee_ssh.node.scripts import LIB, compose
+from rbee_ssh.workers.records import parse
 
 
 @pytest.fixture(params=SHELLS)
@@ -97,6 +98,26 @@ def test_every_state_as_its_files_tell_it(shell: Shell) -> None:
     assert state(shell) == "dead"
     (directory / "ready").unlink()
     assert state(shell) == "failed"
+
+
+def test_a_record_that_is_being_removed_is_of_a_worker_that_was_stopped(shell: Shell) -> None:
+    """Its files go one by one, and what is left of them would say that it died."""
+    directory = shell.worker(boot=boot(), exit="143", stopping="0 5", ready="")
+    shell.lib(
+        'rm() { [ "$1" != -rf ] && command rm "$@"; }; rbee_nap() { :; }; rbee_forget "$1"', str(directory)
+    )
+    for name in ("stopping", "exit", "boot"):
+        (directory / name).unlink()
+        assert state(shell) == "stopped", name
+    assert shell.look().records == ()
+
+
+def test_a_record_that_is_removed_while_it_is_shown_is_of_one_that_was_stopped(shell: Shell) -> None:
+    directory = shell.worker(boot=boot(), exit="143")
+    gone = 'rbee_get() { command rm -rf "$DIR"; GOT=; }'
+    said = shell.lib(f'DIR=$1; rbee_state() {{ STATE=loading; {gone}; }}; rbee_show "$DIR"', str(directory))
+    (record,) = parse(said.split("\n")).records
+    assert record.state == "stopped"
 
 
 def test_a_pid_of_a_boot_before_is_left_alone(shell: Shell) -> None:

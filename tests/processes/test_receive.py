@@ -97,7 +97,9 @@ def begun(shell: Shell, sent: bytes = CONTENT[:1000], **how: str) -> subprocess.
     process.stdin.write(sent)
     process.stdin.flush()
     part = shell.home / "models/.incoming/0abc.part"
+    end = time.monotonic() + 30
     while not part.exists() or part.stat().st_size < len(sent):
+        assert time.monotonic() < end, "the bytes do not arrive"
         time.sleep(0.02)
     return process
 
@@ -256,11 +258,15 @@ def test_a_python3_that_does_not_take_it_costs_nothing(tools: Shell, python3: st
 
 @pytest.mark.usefixtures("hurried")
 def test_a_python3_that_is_late_takes_nothing(tools: Shell, tmp_path: Path) -> None:
-    late = tmp_path / "late"
+    go, late = tmp_path / "go", tmp_path / "late"
+    wait = f"until [ -e {go} ]; do sleep 0.1; done"
     # It is killed, and whom it waits for; not those behind them.
-    provide(tools, f'((sleep 3; {sys.executable} "$@"; echo $? >{late}); true) <&0 &\nwait')
+    provide(tools, f'(({wait}; {sys.executable} "$@"; echo $? >{late}); true) <&0 &\nwait')
     first = begun(tools, CONTENT[:1000])
-    while not late.exists():
+    go.touch()  # what has arrived was written by another
+    end = time.monotonic() + 30
+    while not late.exists() or not late.read_text():
+        assert time.monotonic() < end
         time.sleep(0.05)
     assert late.read_text().strip() == "1"
     assert ended(first, CONTENT[1000:])["sha256"] == SHA256

@@ -146,9 +146,9 @@ def test_a_program_that_hangs_is_given_up_and_ended(tmp_path: Path) -> None:
     path.write_text(f'#!/bin/sh\necho $$ >>"{tmp_path}/pids"\nexec sleep 60\n')
     path.chmod(0o755)
     began = time.monotonic()
-    here, cron = look_twice([str(path)], os.environ, cron_environment(str(tmp_path), "me"), timeout=0.5)
-    assert time.monotonic() - began < 5
-    assert here.problem == cron.problem == "no answer in 0.5 s"
+    here, cron = look_twice([str(path)], os.environ, cron_environment(str(tmp_path), "me"), timeout=2)
+    assert time.monotonic() - began < 15
+    assert here.problem == cron.problem == "no answer in 2 s"
     pids = [int(line) for line in (tmp_path / "pids").read_text().split()]
     assert len(pids) == 2
     for pid in pids:

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from unit.ssh.servers import Process, talk
+from unit.ssh.servers import Process, more, talk
 
 from rbee_ssh.errors import (
     ChecksumMismatch,
@@ -276,7 +276,7 @@ def test_a_node_that_answers_nonsense_has_not_got_the_file(
     async def shell(process: Process) -> None:
         text = b""
         while b"exit $?\n" not in text:
-            text += await process.stdin.read(65536)
+            text += await more(process)
         process.stdout.write(b"\nrbee-" + text.partition(b"rbee-")[2].partition(b"\n")[0] + b"\n")
         process.stdout.write(said)
         process.exit(0)
@@ -299,7 +299,7 @@ def test_a_node_that_takes_nothing_any_more_is_not_waited_for(tmp_path: Path, re
     async def shell(process: Process) -> None:
         text = b""
         while b"exit $?\n" not in text:
-            text += await process.stdin.read(65536)
+            text += await more(process)
         process.stdout.write(b"\nrbee-" + text.partition(b"rbee-")[2].partition(b"\n")[0] + b"\n")
         process.stdout.write(b"have\t0\nlater\t0\nfree\t99999999\n")
         while reads and await process.stdin.read(1 << 20):
@@ -310,7 +310,7 @@ def test_a_node_that_takes_nothing_any_more_is_not_waited_for(tmp_path: Path, re
         return await send(connection, outgoing(large, tmp_path, "0" * 64), "/store", Told())
 
     with pytest.raises(ConnectionLost, match=r"took nothing of large\.gguf") as caught:
-        talk(shell, work, timeouts=Timeouts(start=2, download_stall=0.3))
+        talk(shell, work, timeouts=Timeouts(download_stall=0.3))
     assert "goes on where it stopped" in str(caught.value.hint)
 
 
@@ -326,7 +326,7 @@ def test_only_a_transfer_that_stands_still_itself_is_taken_over(
     async def shell(process: Process) -> None:
         text = b""
         while b"exit $?\n" not in text:
-            text += await process.stdin.read(65536)
+            text += await more(process)
         process.stdout.write(b"\nrbee-" + text.partition(b"rbee-")[2].partition(b"\n")[0] + b"\n")
         asked.append(b" take " in text.partition(b"rbee_main() {\nset -- ")[2][:600])
         owner = owners[len(asked) % len(owners)]

@@ -44,7 +44,7 @@ def talk(
             ssh = await asyncssh.connect(
                 "127.0.0.1", server.get_port(), config=None, known_hosts=None, client_keys=None, username="me"
             )
-            connection = Connection("far", ssh, timeouts or Timeouts(start=2), connect_seconds=0)
+            connection = Connection("far", ssh, timeouts or Timeouts(), connect_seconds=0)
             try:
                 return await work(connection)
             finally:
@@ -61,6 +61,18 @@ class NoLogin(asyncssh.SSHServer):
 
     def begin_auth(self, username: str) -> bool:
         return False
+
+
+async def more(process: Process) -> bytes:
+    """The next bytes that a shell is sent.
+
+    Raises:
+        EOFError: there are no more; to ask again and again would keep the loop from turning.
+    """
+    data: bytes = await process.stdin.read(65536)
+    if not data:
+        raise EOFError
+    return data
 
 
 def session(shell: Shell) -> Session:

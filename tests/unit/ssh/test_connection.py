@@ -49,12 +49,14 @@ def test_what_comes_and_what_is_left_behind() -> None:
 def test_a_stream_that_opens_too_late_is_not_left_open() -> None:
     """In a tunnel, which lives on, it would count as use of the worker for half an hour."""
     session = []
+    refused, opened = asyncio.Event(), asyncio.Event()
 
     class Server(NoLogin):
         def unix_connection_requested(self, dest_path: str) -> Awaitable[Session]:
             async def soon() -> Session:
-                await asyncio.sleep(0.3)
+                await refused.wait()
                 session.append(Session())
+                opened.set()
                 return session[0]
 
             return soon()
@@ -64,8 +66,9 @@ def test_a_stream_that_opens_too_late_is_not_left_open() -> None:
             async with connection.stream("/some.sock", None):
                 pass
         assert session == []
-        await asyncio.sleep(0.4)
-        async with asyncio.timeout(2):
+        refused.set()
+        async with asyncio.timeout(20):
+            await opened.wait()
             await session[0].lost.wait()
         assert not connection.closed
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from unit.ssh.servers import NoLogin, Process, Session, Shell, session, talk
+from unit.ssh.servers import NoLogin, Process, Session, Shell, more, session, talk
 
 from rbee_ssh.errors import ConnectionLost, ResponseInvalid, SessionLimit, ShellUnusable
 from rbee_ssh.inventory import Timeouts
@@ -18,12 +18,12 @@ async def marker(process: Process) -> bytes:
     """The line that a shell which runs the script prints first."""
     text = b""
     while b"rbee_main </dev/null" not in text:
-        text += await process.stdin.read(65536)
+        text += await more(process)
     return b"\nrbee-" + text.partition(b"rbee-")[2].partition(b"\n")[0] + b"\n"
 
 
 async def ask(connection: Connection) -> ScriptResult:
-    return await script.run(connection, "true", timeout=2)
+    return await script.run(connection, "true")
 
 
 def saying(output: bytes, status: int = 0) -> Shell:
@@ -175,16 +175,19 @@ def test_a_session_that_opens_too_late_is_not_left_open() -> None:
         await process.wait_closed()
         ended.set()
 
+    refused = asyncio.Event()
+
     class Slow(NoLogin):
         async def session_requested(self) -> Session:
-            await asyncio.sleep(0.2)
+            await refused.wait()
             return session(shell)
 
     async def work(connection: Connection) -> None:
         with pytest.raises(ResponseInvalid, match="did not end"):
             await script.run(connection, "true", timeout=0.1)
         assert not opened.is_set()
-        async with asyncio.timeout(2):
+        refused.set()
+        async with asyncio.timeout(20):
             await ended.wait()
         assert not connection.closed
 
@@ -197,7 +200,7 @@ def test_what_a_node_does_not_take_is_told() -> None:
     async def shell(process: Process) -> None:
         text = b""
         while b"\nrbee_main;" not in text:
-            text += await process.stdin.read(65536)
+            text += await more(process)
         process.stdout.write(b"\nrbee-" + text.partition(b"rbee-")[2].partition(b"\n")[0] + b"\nfull\n")
         process.exit(74)
 

@@ -203,9 +203,10 @@ def test_whoever_leaves_the_engine_hears_of_it(tmp_path: Path, who: str) -> None
             writer.close()
             return closed, time.monotonic() - began
 
-    closed, heard = asyncio.run(work())
-    assert closed < 1.5
-    assert heard < 1.5
+    # Whoever waits for the other side waits for 2 s each time; a machine stands still only once in a while.
+    tries = [asyncio.run(work()) for _ in range(3)]
+    assert min(closed for closed, _ in tries) < 1.5
+    assert min(heard for _, heard in tries) < 1.5
 
 
 def test_a_client_that_has_not_asked_yet_holds_no_end_up(tmp_path: Path) -> None:
@@ -220,7 +221,7 @@ def test_a_client_that_has_not_asked_yet_holds_no_end_up(tmp_path: Path) -> None
             writer.close()
             return time.monotonic() - began
 
-    assert asyncio.run(work()) < 1.5
+    assert min(asyncio.run(work()) for _ in range(3)) < 1.5
 
 
 def test_a_worker_that_is_out_of_reach_is_told(tmp_path: Path) -> None:
