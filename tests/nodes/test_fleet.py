@@ -64,7 +64,7 @@ def test_a_watch_keeps_its_connections_and_waits_for_who_reboots(
     make_node: Callable[..., LabNode], control: Control
 ) -> None:
     steady, restless = make_node(), make_node()
-    control.inventory(steady, restless, text="[timeouts]\nconnect = 2\n")
+    control.inventory(steady, restless, text="[timeouts]\nconnect = 5\n")
     watching = control.rbee_popen("nodes", "status", "--watch", "--json")
     seen = looks(watching)
     until(seen, lambda now: set(now.values()) == {"up"})
