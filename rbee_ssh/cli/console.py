@@ -35,7 +35,7 @@ _COLOURS = {
     )
 }
 _TONES = {"title": "\x1b[1m", "bad": _COLOURS["red"]}
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class OutputClosed(Exception):
@@ -102,6 +102,10 @@ class Console:
     def warn(self, text: str) -> None:
         if not self._quiet:
             self._tell(f"{self._coloured(_YELLOW, 'warning:')} {_indented(self._told(text))}", cleaned=True)
+
+    def error(self, text: str) -> None:
+        """A part of the command that failed, and with it the command: not to be silenced, as `fail`."""
+        self._tell(f"{self._coloured(_RED, 'error:')} {_indented(self._told(text))}", cleaned=True)
 
     def progress(self, label: str, done: int, total: int | None) -> None:
         if self._bar and not self._quiet:
@@ -306,7 +310,7 @@ class Console:
         try:
             _put(self._out, data)
         except OSError as error:
-            if error.errno in _FULL:
+            if error.errno in FULL:
                 raise DiskFull(
                     f"stdout cannot be written: {error.strerror}", details={"errno": error.errno}
                 ) from error

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from rbee_ssh.errors import Cancelled, RbeeError, Unexpected, UsageInvalid
+from rbee_ssh.cli.console import FULL
+from rbee_ssh.errors import Cancelled, DiskFull, RbeeError, Unexpected, UsageInvalid
 
 REPORT = "rbee --debug … shows the traceback; please report it"
 
@@ -21,9 +22,19 @@ def as_error(error: BaseException, environ: Mapping[str, str]) -> RbeeError:
         return Cancelled("cancelled")
     if isinstance(error, click.ClickException):
         return _usage(error)
+    if isinstance(error, OSError) and error.errno in FULL and error.filename is None and _is_echo(error):
+        return DiskFull(f"stdout cannot be written: {error.strerror}", details={"errno": error.errno})
     if isinstance(error, BaseExceptionGroup) and (known := _known(error)):
         return known
     return _unexpected(error, environ)
+
+
+def _is_echo(error: OSError) -> bool:
+    """Whether click could not print a help, or the version."""
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_globals.get("__name__") == "click.utils"
 
 
 def _usage(error: click.ClickException) -> UsageInvalid:

@@ -122,8 +122,8 @@ def _report(error: BaseException, cli: Cli, args: Sequence[str]) -> int:
             console.fail(known)
     except OutputClosed:
         return SIGPIPE_STATUS
-    except RbeeError:
-        pass  # the disk behind stdout is full; the status still says that something is wrong
+    except RbeeError as full:  # the disk behind stdout: said where there is still room
+        Console(inventory=cli.inventory_path).fail(full)
     return known.exit_status
 
 

@@ -73,7 +73,8 @@ def list_(cli: Cli, nodes: tuple[str, ...], tags: tuple[str, ...]) -> None:
                 f"rbee models prune --partial --older-than 0s --node {shelf.node}"
             )
     for name, error in silent.items():
-        console.warn(unreachable(name, error))
+        tell = console.warn if found else console.error
+        tell(unreachable(name, error))
     if silent and not found:  # there is nothing that is known
         click.get_current_context().exit(1)
 
@@ -89,7 +90,7 @@ def row(model: StoredModel, now: float) -> list[str]:
         "" if note.parameters is None else count(note.parameters),
         "" if note.context is None else str(note.context),
         size(model.size),
-        ago(model.verified, now) if model.whole else "cut",
+        "cut" if not model.whole else "differs" if model.differs else ago(model.verified, now),
         ago(model.last_used, now),
     ]
 

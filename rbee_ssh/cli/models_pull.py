@@ -11,10 +11,9 @@ from rbee_ssh.cli.context import Cli, pass_cli
 from rbee_ssh.cli.options import command, tag_option
 from rbee_ssh.cli.run import run_async
 from rbee_ssh.cli.text import size, unreachable
-from rbee_ssh.errors import UsageInvalid
+from rbee_ssh.errors import RbeeError, UsageInvalid
 
 if TYPE_CHECKING:
-    from rbee_ssh.errors import RbeeError
     from rbee_ssh.workers.pull import Pulled
 
 
@@ -70,16 +69,29 @@ def pull(
         async with cli.fleet() as fleet:
             return await pulls.pull(fleet, reference, names, on_node, via_here=via == "here", detach=detach)
 
-    failed = run_async(work, resumes=True)
+    try:
+        failed = run_async(work, resumes=True)
+    except RbeeError as refusal:
+        refusal.hint = refusal.hint and to_nodes(refusal.hint, nodes, tags)
+        raise
     if cli.as_json:
         from rbee_ssh.cli import shapes
 
         cli.console.json(shapes.pulled(done, failed))
     elif failed:
         for name, error in failed.items():
-            cli.console.warn(unreachable(name, error))
+            cli.console.error(unreachable(name, error))
     if failed:
         click.get_current_context().exit(1)
+
+
+def to_nodes(hint: str, nodes: tuple[str, ...], tags: tuple[str, ...]) -> str:
+    """A hint that names another model to pull, with the nodes that this one was for."""
+    command, mark, comment = hint.partition("   #")
+    if not command.startswith("rbee models pull ") or " --" in command:
+        return hint
+    where = [*(("--node", name) for name in nodes), *(("--tag", tag) for tag in tags)]
+    return " ".join([command, *(f"{option} {shlex.quote(word)}" for option, word in where)]) + mark + comment
 
 
 def line(pulled: Pulled) -> str:

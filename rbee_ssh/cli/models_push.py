@@ -73,6 +73,6 @@ def report(cli: Cli, done: list[Pushed], failed: Mapping[str, RbeeError]) -> Non
         for one in done:
             cli.console.line(f"{one.node}: {one.path} ({size(one.size)})")
     for name, error in failed.items():
-        cli.console.warn(unreachable(name, error))
+        cli.console.error(unreachable(name, error))
     if failed:
         click.get_current_context().exit(1)

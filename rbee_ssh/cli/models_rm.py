@@ -98,8 +98,11 @@ def report(cli: Cli, done: Removal, *, asked: bool = False, dry_run: bool = Fals
             console.say("nothing to remove")
     for one in done.mapped:
         found = in_use([one])
-        console.warn(f"{found.message}\nhint: {found.hint}" if asked else found.message)
+        if asked:
+            console.error(f"{found.message}\nhint: {found.hint}")
+        else:
+            console.warn(found.message)
     for name, error in done.unreachable.items():
-        console.warn(unreachable(name, error))
+        console.error(unreachable(name, error))
     if done.unreachable or (asked and done.mapped):
         click.get_current_context().exit(1)

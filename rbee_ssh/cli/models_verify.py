@@ -71,9 +71,9 @@ def verify(cli: Cli, reference: str | None, nodes: tuple[str, ...], tags: tuple[
     wrong = [verdict for verdict in verdicts if verdict.state in ("differs", "gone", "cut")]
     for verdict in wrong:
         model = verdict.model
-        console.warn(f"{model.name} on {model.node} {_WORDS[verdict.state]}\nhint: {again(model)}")
+        console.error(f"{model.name} on {model.node} {_WORDS[verdict.state]}\nhint: {again(model)}")
     for name, error in silent.items():
-        console.warn(unreachable(name, error))
+        console.error(unreachable(name, error))
     if silent or wrong:
         click.get_current_context().exit(1)
 

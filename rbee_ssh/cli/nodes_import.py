@@ -92,7 +92,7 @@ def import_(
         for note in missing(name, facts) if facts is not None else ():
             console.warn(note)
     for name, error in failed.items():
-        console.warn(unreachable(name, error))
+        console.error(unreachable(name, error))
     if cli.as_json:
         from rbee_ssh.cli import shapes
 

@@ -82,7 +82,7 @@ def run(cli: Cli, names: tuple[str, ...], tags: tuple[str, ...], no_prefix: bool
 
             console.json(shapes.command_ended(end))
         elif end.error is not None:
-            console.warn(unreachable(end.name, end.error))
+            console.error(unreachable(end.name, end.error))
         elif end.status:
             console.say(f"{end.name}: exit status {end.status}")
 

@@ -76,7 +76,7 @@ def setup(
     wanted = cli.nodes(names, tags)
     if not names and not tags and len(wanted) > 1:
         raise UsageInvalid(
-            f"which of the {len(wanted)} nodes?", hint=f"rbee nodes setup {wanted[0]}   (or --tag TAG)"
+            f"which of the {len(wanted)} nodes?", hint=f"rbee nodes setup {wanted[0]}   # or --tag TAG"
         )
     asked = plan.wanted(
         engine,

@@ -44,6 +44,7 @@ def model(one: StoredModel) -> dict[str, Any]:
         "context": note.context,
         "fetched": note.fetched,
         "verified": one.verified,
+        "differs": one.differs,
         "last_used": one.last_used,
     }
 

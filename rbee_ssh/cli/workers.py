@@ -158,7 +158,7 @@ def stop(cli: Cli, ids: tuple[str, ...], node: str | None, all_: bool, any_owner
         if not report.stopped and not report.unreachable:
             console.say("nothing to stop")
     for name, error in report.unreachable.items():
-        console.warn(unreachable(name, error))
+        console.error(unreachable(name, error))
     if report.unreachable:
         # What was to be stopped there may still run.
         click.get_current_context().exit(1)

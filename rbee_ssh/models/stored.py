@@ -86,6 +86,11 @@ class StoredModel:
         return max(file.note.last_used or file.note.fetched or file.mtime for file in self.files)
 
     @property
+    def differs(self) -> bool:
+        """Whether the last look found something else than what its SHA-256 says."""
+        return any(file.note.verified == 0 for file in self.files)
+
+    @property
     def verified(self) -> int | None:
         """When all of its files were last proven; None when one never was, or is not whole."""
         times = [file.note.verified for file in self.files]

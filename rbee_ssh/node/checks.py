@@ -207,9 +207,9 @@ def _engine(seen: Seen, facts: Facts) -> tuple[Choice | None, Check]:
     found = choice.engine
     detail = f"{found.name} {found.version}".strip() + f" runs, on {choice.backend}"
     broken = [f"{one.name} ({one.path}) does not: {one.problem}" for one in facts.engines if one.problem]
-    others = [one.name for one in facts.engines if one is not found and not one.problem]
-    if others:
-        detail += f"; so do {listed(dict.fromkeys(others))}"
+    names = (one.name for one in facts.engines if one.name != found.name and not one.problem)
+    if others := list(dict.fromkeys(names)):
+        detail += f"; so {'does' if len(others) == 1 else 'do'} {listed(others)}"
     if broken:
         return choice, Check("engine", "warning", "; ".join([detail, *broken]))
     return choice, Check("engine", "ok", detail)

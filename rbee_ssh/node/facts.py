@@ -26,7 +26,8 @@ MAX_RECORDS = 2000
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """The model file that was asked about. `state`: "gguf", "missing", "unreadable" or "invalid" (not GGUF).
+    """The model file that was asked about. `state`: "gguf", "differs" (GGUF, and not what its
+    note in the store says), "missing", "unreadable" or "invalid" (not GGUF).
 
     `size` in bytes and `mtime` in seconds by the node's clock; None when it could not be looked at. `total`:
     bytes of all parts that are there, and `parts`: how many, where it is the first of a split model. `head`:
@@ -227,7 +228,7 @@ def _disk(lines: Iterable[str]) -> int | None:
 
 def _model(one: _Lookup) -> ModelFile | None:
     for fields in one.all("model"):
-        if len(fields) >= 4 and fields[0] in ("gguf", "missing", "unreadable", "invalid"):
+        if len(fields) >= 4 and fields[0] in ("gguf", "differs", "missing", "unreadable", "invalid"):
             head = "".join(one.lines("header"))
             return ModelFile(
                 *(fields[3], fields[0], integer(fields[1]), integer(fields[2])),

@@ -259,6 +259,10 @@ rbee_facts() (
                 state=unreadable
             elif [ "$(dd if="$file" bs=4 count=1 2>/dev/null | tr -d '\000')" = GGUF ]; then
                 state=gguf
+                # Of the store, and something else than its note says (`models verify`).
+                note=
+                [ ! -r "$file.json" ] || IFS= read -r note <"$file.json"
+                case $note in *'"verified":0'[,}]* | *'"verified": 0'[,}]*) state=differs ;; esac
             else
                 state=invalid
             fi

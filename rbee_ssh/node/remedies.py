@@ -18,9 +18,7 @@ def install(engine: str, node_name: str) -> str:
     """How the node gets the engine that was asked for; "auto" is the shortest way to one."""
     command = f"rbee nodes setup {shlex.quote(node_name)}"
     if engine == "llama-server":
-        return (
-            f"{command} --archive FILE   (or URL, of a llama.cpp release), or leave --engine out: {command}"
-        )
+        return f"{command} --archive FILE   # or URL, of a llama.cpp release; or leave --engine out"
     return command if engine in ("auto", "xllamacpp") else f"{command} --engine {engine}"
 
 
@@ -28,7 +26,7 @@ def build_for(found: EngineFound, gpu: Gpu, node_name: str) -> str:
     """How this engine becomes one that can use `gpu`."""
     command = f"rbee nodes setup {shlex.quote(node_name)}"
     if found.name == "llama-server":
-        return f"{command} --archive FILE   (or URL, of a llama.cpp release built for {gpu.backend})"
+        return f"{command} --archive FILE   # or URL, of a llama.cpp release built for {gpu.backend}"
     if found.name == "llama-cpp-python":
         switches = cmake_args(gpu.backend)
         return f"{f'CMAKE_ARGS={switches} ' if switches else ''}{command} --engine {found.name}"

@@ -258,6 +258,14 @@ def _model(wanted: Wish, facts: Facts, path: str, remote: Remote | None) -> Mode
         return None
     if remote is not None and remote.size not in (found.total or found.size, None):
         return None
+    if found.state == "differs":
+        if not isinstance(wanted.ref, NodeFileRef):
+            return None  # fetched or sent once more
+        raise ModelInvalid(
+            f"{path} on node {name!r} differs from its SHA-256",
+            hint=f"rbee models rm {quote(path)} --node {name}   # then bring it there again",
+            details={"node": name, "path": path},
+        )
     if found.state != "gguf" or found.size is None or found.mtime is None:
         raise ModelInvalid(
             f"{path} on node {name!r} is "

@@ -41,7 +41,7 @@ def error(short: Balance, wanted: Wanted, need_at: Callable[[int], int]) -> Mode
         f" ({made_of(need)}), and {short.have // MIB} MiB are free"
     )
     if short.holders:
-        text += "; workers hold the rest: " + ", ".join(map(_holder, short.holders))
+        text += "; of the rest, workers hold: " + ", ".join(map(_holder, short.holders))
     context = fitting_context(need_at, short.have, min(wanted.context, (wanted.trained or 2**40) + STEP))
     hint = _hint(short, wanted, context)
     details = {

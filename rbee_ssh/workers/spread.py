@@ -186,7 +186,7 @@ async def _settled(
     await receiver.forget(target.connection, target.incoming)
     if last:
         raise relay.differs(name, file.name, origin.name, sha256, answer)
-    fleet.story.warn(f"what arrived on {name} differs from {path}; sending it once more")
+    fleet.story.warn(f"what arrived on {name} differs from the SHA-256 of {path}; sending it once more")
     return None
 
 

@@ -310,6 +310,29 @@ def test_a_model_that_does_not_load_says_why(node: LabNode, control: Control, en
     assert engines_on(node) == []
 
 
+def test_a_file_that_was_found_to_differ_is_not_served(
+    node: LabNode, control: Control, engines: Engines
+) -> None:
+    equip(control, engines, node)
+    words = ("infer", "--model", str(engines.model), *GREEDY, "--max-tokens", "2", PROMPT)
+    first = control.rbee("--json", *words)
+    assert first.returncode == 0, first.stdout
+    control.rbee("workers", "stop", "--all", check=True)
+    (stored,) = json.loads(control.rbee("--json", "models", "list", check=True).stdout)["models"]
+    node.exec_local(f"printf damaged | dd of={stored['path']} bs=1 seek=50000000 conv=notrunc")
+    told = control.rbee("--quiet", "models", "verify")
+    assert told.returncode == 1 and told.stderr.startswith(f"error: {stored['name']} on {node.name} differs")
+    assert "differs" in control.rbee("models", "list").stdout
+    assert json.loads(control.rbee("--json", "models", "list").stdout)["models"][0]["differs"] is True
+    direct = control.rbee("--json", "infer", "--model", f"file://{stored['path']}", PROMPT)
+    assert events(direct)[-1]["error"]["code"] == "MODEL_INVALID", direct.stdout
+    assert "differs from its SHA-256" in events(direct)[-1]["error"]["message"]
+    again = control.rbee("--json", *words)
+    assert (again.returncode, text_of(again)) == (0, text_of(first)), again.stdout
+    assert "sending" in again.stderr
+    assert control.rbee("models", "verify").returncode == 0
+
+
 def test_no_engine_says_where_it_looked_and_how_to_get_one(
     node: LabNode, control: Control, engines: Engines
 ) -> None:

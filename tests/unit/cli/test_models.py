@@ -12,6 +12,7 @@ import pytest
 
 from rbee_ssh.cli import shapes_models
 from rbee_ssh.cli.models_list import ago, count, row
+from rbee_ssh.cli.models_pull import to_nodes
 from rbee_ssh.cli.models_verify import again
 from rbee_ssh.errors import NodeUnreachable
 from rbee_ssh.models.store import Note
@@ -34,6 +35,20 @@ def test_a_row_says_what_is_known_and_nothing_else() -> None:
     assert row(full, 1000.0) == [*head, "135M", "8192", "3.0 MiB", "1m40s", "10m00s"]
     assert row(a_model(), 1000.0) == [*head, "", "", "3.0 MiB", "never", "15m00s"]
     assert row(a_model(size=5), 1000.0)[-2] == "cut"
+    assert row(a_model(verified=0), 1000.0)[-2] == "differs"
+
+
+@pytest.mark.parametrize(
+    ("hint", "told"),
+    [
+        ("rbee models pull hf:o/r:Q4_0", "rbee models pull hf:o/r:Q4_0 --node a --tag 'x y'"),
+        ("rbee models pull a   # or b", "rbee models pull a --node a --tag 'x y'   # or b"),
+        ("rbee models pull a --node c", "rbee models pull a --node c"),
+        ("see a page", "see a page"),
+    ],
+)
+def test_another_model_is_for_the_same_nodes(hint: str, told: str) -> None:
+    assert to_nodes(hint, ("a",), ("x y",)) == told
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,7 @@ def test_a_gpu_that_the_engine_cannot_use_is_a_warning_with_the_fix() -> None:
         (
             SERVER,
             RTX,
-            "rbee nodes setup desk --archive FILE   (or URL, of a llama.cpp release built for cuda)",
+            "rbee nodes setup desk --archive FILE   # or URL, of a llama.cpp release built for cuda",
         ),
         (WHEEL, RADEON, "rbee nodes setup desk"),
         (BINDING, RTX, "CMAKE_ARGS=-DGGML_CUDA=on rbee nodes setup desk --engine llama-cpp-python"),

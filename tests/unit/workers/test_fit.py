@@ -199,7 +199,7 @@ def test_the_error_names_need_have_parts_workers_and_the_way_out() -> None:
     assert isinstance(found, RamShort)
     assert found.message == (
         "tiny with a context of 8192 tokens needs 1000 MiB of RAM of node 'gpu1' (weights 600, KV cache 350, "
-        "engine 50), and 500 MiB are free; workers hold the rest: abc (m, 700 MiB, busy), "
+        "engine 50), and 500 MiB are free; of the rest, workers hold: abc (m, 700 MiB, busy), "
         "def (m, 20 MiB, idle, another control machine's)"
     )
     assert found.hint == "rbee workers stop abc\ntake a smaller quant of the model, or another node"
