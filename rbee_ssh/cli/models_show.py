@@ -45,7 +45,10 @@ NODE_COLUMNS = (
 @click.option("--node", "names", multiple=True, metavar="NAME", help="This node. May be repeated.")
 @tag_option
 @click.option(
-    "--context", type=click.IntRange(min=1), metavar="TOKENS", help="Room for prompt and answer of a request."
+    "--context",
+    type=click.IntRange(min=1),
+    metavar="TOKENS",
+    help="Room for prompt and answer of a request, in steps of 256.",
 )
 @click.option("--parallel", type=click.IntRange(1, 256), metavar="N", help="Requests at the same time.")
 @click.option("--engine", metavar="NAME", help="As for infer.")

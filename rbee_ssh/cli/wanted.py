@@ -35,7 +35,7 @@ _OPTIONS = (
         "--context",
         type=click.IntRange(min=1),
         metavar="TOKENS",
-        help="Room for prompt and answer of one request.",
+        help="Room for prompt and answer of one request, in steps of 256.",
     ),
     click.option(
         "--parallel", type=click.IntRange(1, 256), metavar="N", help="Requests served at the same time."

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from rbee_ssh.errors import ModelFault, RamShort, VramShort
 from rbee_ssh.models.memory import Need
 from rbee_ssh.workers.fit import VRAM, Balance, Holder
+from rbee_ssh.workers.wish import STEP
 
 MIB = 2**20
-STEP = 256  # tokens; llama.cpp rounds contexts up to this
 
 
 @dataclass(frozen=True, slots=True)

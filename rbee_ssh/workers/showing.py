@@ -21,7 +21,7 @@ from rbee_ssh.workers.fit import Balance, Holder
 from rbee_ssh.workers.fleet import Fleet
 from rbee_ssh.workers.prepare import Prepared, prepare, remote_of
 from rbee_ssh.workers.types import WorkerRequest
-from rbee_ssh.workers.wish import Wish, wish
+from rbee_ssh.workers.wish import Wish, rounded, wish
 
 CONTEXTS = (4096, 8192, 16384, 32768, 65536, 131072)
 
@@ -118,7 +118,7 @@ def contexts_of(header: Gguf, asked: int | None, preset: int) -> list[int]:
     """The contexts worth showing: the one that was asked for, else the preset's or the default, and usual
     ones up to the model's own."""
     if asked is not None:
-        return [asked]
+        return [rounded(asked)]
     longest = header.number("context_length") or CONTEXTS[-1]
     return sorted({context for context in CONTEXTS if context < longest} | {longest, preset or longest})
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 # What a slot remembers unless the user says otherwise. Not the model's own maximum, which for many models
 # is 131,072 tokens and tens of GiB of cache.
 DEFAULT_CONTEXT = 4096
+STEP = 256  # tokens; llama.cpp rounds the context of a slot up to this (GGML_PAD in llama-context.cpp)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ def wish(request: WorkerRequest, inventory: Inventory, node: Node) -> Wish:
         )
     ref, preset = parse_reference(request.model, inventory)
     local = local_stamp(ref) if isinstance(ref, LocalFileRef) else None
-    context = request.context or (preset.context if preset else None) or DEFAULT_CONTEXT
+    context = rounded(request.context or (preset.context if preset else None) or DEFAULT_CONTEXT)
     parallel = request.parallel or (preset.parallel if preset else None) or 1
     if context < 1 or parallel < 1:
         raise UsageInvalid("context and parallel are at least 1")
@@ -101,6 +102,11 @@ def wish(request: WorkerRequest, inventory: Inventory, node: Node) -> Wish:
         local=local,
         local_bytes=_total(local) if local else 0,
     )
+
+
+def rounded(context: int) -> int:
+    """The context that llama.cpp makes of it; of a few tokens it makes none, and aborts."""
+    return -(-context // STEP) * STEP
 
 
 def local_stamp(ref: LocalFileRef) -> tuple[str, int, int]:

@@ -310,6 +310,13 @@ def test_a_model_that_does_not_load_says_why(node: LabNode, control: Control, en
     assert engines_on(node) == []
 
 
+def test_a_context_is_what_the_engine_makes_of_it(node: LabNode, control: Control, engines: Engines) -> None:
+    equip(control, engines, node)
+    answer = control.rbee("infer", *model(engines), "--context", "1", "--max-tokens", "2", PROMPT)
+    assert answer.returncode == 0, answer.stderr
+    assert workers(control)[0]["context"] == 256
+
+
 def test_a_file_that_was_found_to_differ_is_not_served(
     node: LabNode, control: Control, engines: Engines
 ) -> None:

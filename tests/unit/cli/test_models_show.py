@@ -81,7 +81,7 @@ def test_the_contexts_are_usual_ones_up_to_the_models_own() -> None:
     assert contexts_of(published("llama-3-8b")[0], None, 4096) == [4096, 8192]
     assert contexts_of(published("qwen3-30b-a3b")[0], None, 0) == [4096, 8192, 16384, 32768, 40960]
     assert contexts_of(published("llama-3-8b")[0], None, 1024) == [1024, 4096, 8192]
-    assert contexts_of(published("llama-3-8b")[0], 100, 4096) == [100]
+    assert contexts_of(published("llama-3-8b")[0], 100, 4096) == [256]
 
 
 def test_a_line_for_each_node() -> None:

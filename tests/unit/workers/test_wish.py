@@ -29,6 +29,7 @@ def test_options_stand_over_the_preset_and_the_preset_over_the_default() -> None
     preset = of(WorkerRequest("tiny"))
     assert (preset.context, preset.parallel, preset.args, preset.shown) == (8192, 2, ("--mlock",), "tiny")
     assert of(WorkerRequest("tiny", context=512)).context == 512
+    assert [of(WorkerRequest("tiny", context=n)).context for n in (1, 256, 257)] == [256, 256, 512]
 
 
 def test_options_stand_over_the_node() -> None:
