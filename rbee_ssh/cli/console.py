@@ -123,7 +123,7 @@ class Console:
         if self._quiet or not text:
             return
         self._clear()
-        if self.out_is_terminal and self._out_midline:
+        if self._one_place and self._out_midline:
             self._end_lines()
         shown = strip_controls(text) if self._err_is_terminal else text
         self._err_raw(self._coloured(_DIM, shown))
@@ -147,9 +147,10 @@ class Console:
             self._out_midline = not text.endswith("\n")
 
     def end_answer(self) -> None:
-        """End the answer's last line: a prompt shall not follow on it, and `while read` shall not lose it."""
+        """End the answer's last line on a terminal: a shell's prompt shall not follow on it."""
         self._end_thinking()
-        self._end_lines()
+        if self.out_is_terminal:
+            self._end_lines()
 
     def line(self, text: str, tone: str = "") -> None:
         """A line, or several, of a command's result; tone: "title" or "bad", colours of a terminal.

@@ -70,7 +70,7 @@ def pull(
             return await pulls.pull(fleet, reference, names, on_node, via_here=via == "here", detach=detach)
 
     try:
-        failed = run_async(work, resumes=True)
+        failed = run_async(work)
     except RbeeError as refusal:
         refusal.hint = refusal.hint and to_nodes(refusal.hint, nodes, tags)
         raise

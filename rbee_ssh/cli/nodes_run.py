@@ -34,7 +34,7 @@ class RunCommand(Command):
         return [*super().collect_usage_pieces(ctx), "--", "COMMAND..."]
 
 
-@click.command(cls=RunCommand, short_help="Run a command on many nodes at once.")
+@click.command(cls=RunCommand, events=True, short_help="Run a command on many nodes at once.")
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 @tag_option
 @click.option("--no-prefix", is_flag=True, help="The lines as they are, without the node's name.")

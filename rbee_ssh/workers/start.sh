@@ -38,7 +38,7 @@ rbee_new() {
         rbee_write "$DIR/$1" "$2" || return 1
         shift 2
     done
-    # Last: a directory without it is one whose start did not get this far, and nobody looks into it.
+    # Last: a directory without it is one whose start did not get this far, or that is removed, and nobody looks into it.
     rbee_spawn "$DIR" && rbee_put "$DIR/match" "$MATCH"
 }
 

@@ -7,6 +7,7 @@ import os
 import random
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 from nodes.serving import (
@@ -58,12 +59,15 @@ def test_a_worker_used_a_moment_ago_is_kept_and_that_is_said(
     equip(control, engines, node)
     infer(control, engines)
     kill(node, *supervisors_on(node), signal="STOP")  # no tick of theirs comes between
-    infer(control, engines)
-    (worker,) = workers(control)
-    for option in ((), ("--dry-run",)):
-        said = control.rbee("cleanup", "--idle", "0s", *option, check=True)
-        assert (said.stdout, said.stderr) == ("", f"kept {worker['id']}: used a moment ago\n")
-    kill(node, *supervisors_on(node), signal="CONT")
+    try:
+        infer(control, engines)
+        (worker,) = workers(control)
+        node.exec_local(f"touch {Path(worker['log']).parent}/used")
+        for option in ((), ("--dry-run",)):
+            said = control.rbee("cleanup", "--idle", "0s", *option, check=True)
+            assert (said.stdout, said.stderr) == ("", f"kept {worker['id']}: used a moment ago\n")
+    finally:
+        kill(node, *supervisors_on(node), signal="CONT")
 
 
 def test_cleanup_leaves_another_control_machines_worker_unless_told(

@@ -231,6 +231,19 @@ def stopping(drain: int) -> tuple[str, ...]:
     return STOP, str(drain), "5", ID
 
 
+def test_a_cleanup_leaves_alone_what_somebody_has_just_asked_for(shell: Shell) -> None:
+    """Whose request is still to come; its processor time says nothing of it."""
+    served(shell, tick=60)
+    for name, text in (("idle", "99\n"), ("cpu", "999999\n"), ("used", "")):
+        (shell.worker() / name).write_text(text)
+    for dry in (True, False):
+        assert [(word, why) for word, _, why in shell.cleanup(dry=dry).results] == [
+            ("kept", "used a moment ago")
+        ]
+    (shell.worker() / "used").unlink()
+    assert [word for word, *_ in shell.cleanup(dry=True).results] == ["stopped"]
+
+
 def test_a_cleanup_leaves_alone_what_has_a_connection(shell: Shell) -> None:
     path = served(shell)
     (shell.worker() / "idle").write_text("99\n")

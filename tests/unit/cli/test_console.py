@@ -82,6 +82,13 @@ def test_a_story_begins_a_line_where_both_streams_are_one(out: Screen) -> None:
     shell.answer("Bye\n")
     shell.say("3 tokens")
     assert out.text() == "Hello\n2 tokens\nBye\n3 tokens\n"
+    shell.answer("So")
+    shell.thinking("hm")
+    shell.say("4 tokens")
+    assert out.text() == "So\nhm\n4 tokens\n"
+    shell.answer("as it is")
+    shell.end_answer()
+    assert out.text() == "as it is"
 
 
 def test_hints_are_for_the_inventory_that_was_given(out: Screen, err: Screen) -> None:
