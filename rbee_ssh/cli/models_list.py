@@ -38,7 +38,8 @@ def list_(cli: Cli, nodes: tuple[str, ...], tags: tuple[str, ...]) -> None:
 
     ID is what `rm`, `copy` and `verify` take, four of its digits at least: the beginning of the model's
     SHA-256. VERIFIED and USED say how long ago its SHA-256 was compared, and a worker was last started with
-    it, or it came. Files that are used in place (file:///…) are not the store's.
+    it, or it came; VERIFIED is `differs` where the last look found something else. Files that are used in
+    place (file:///…) are not the store's.
 
     \b
       rbee models list

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import secrets
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 from processes.shells import Shell, processes_of
 
+from nodekit.running import wait_until
 from rbee_ssh.node.scripts import LIB, LOOK, compose
 from rbee_ssh.workers.start import START
 
@@ -34,13 +34,7 @@ while True:
 
 
 def eventually(true: Callable[[], object], *, within: float = 10, why: str = "") -> None:
-    """Wait until it is true; there is a look after the time is up: the machine may have stood still."""
-    end = time.monotonic() + within
-    late = False
-    while not true():
-        assert not late, why
-        time.sleep(0.02)
-        late = time.monotonic() > end
+    wait_until(why, lambda: bool(true()), timeout=within, every=0.02)
 
 
 def engines(shell: Shell) -> list[int]:

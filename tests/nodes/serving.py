@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from nodekit import Control, LabNode
 from nodekit.engines import Engines
+from nodekit.running import wait_until
 
 GREEDY = ("--temperature", "0", "--seed", "1")
 PROMPT = "Name three colours."
@@ -70,10 +70,5 @@ def kill(node: LabNode, *pids: int, signal: str = "KILL") -> None:
 
 
 def eventually(holds: Callable[[], Any], *, within: float, why: str) -> None:
-    """Wait until something holds; there is always a look after the time is up."""
-    end = time.monotonic() + within
-    late = False
-    while not holds():
-        assert not late, f"not within {within} s: {why}"
-        time.sleep(0.1)
-        late = time.monotonic() > end
+    """Wait until something holds."""
+    wait_until(why, lambda: bool(holds()), timeout=within, every=0.1)
