@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from rbee_ssh.cli.context import Cli, pass_cli
+from rbee_ssh.cli.event_loop import run_async
 from rbee_ssh.cli.options import DURATION, command
-from rbee_ssh.cli.run import run_async
 from rbee_ssh.cli.text import unreachable
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ def cleanup(cli: Cli, idle: float | None, dry_run: bool, any_owner: bool) -> Non
     from rbee_ssh.workers.cleanup import cleanup as clean
 
     async def work() -> CleanupReport:
-        async with cli.fleet() as fleet:
-            return await clean(fleet, idle=timeout, dry_run=dry_run, any_owner=any_owner)
+        async with cli.pool() as pool:
+            return await clean(pool, idle=timeout, dry_run=dry_run, any_owner=any_owner)
 
     report = run_async(work)
     console = cli.console

@@ -14,9 +14,9 @@ import click
 if TYPE_CHECKING:
     from rbee_ssh.cli.console import Console
     from rbee_ssh.inventory import Inventory
-    from rbee_ssh.inventory.find import Draft
+    from rbee_ssh.inventory.find import InventorySource
     from rbee_ssh.registry import Registry
-    from rbee_ssh.workers.fleet import Fleet
+    from rbee_ssh.ssh.pool import ConnectionPool
 
 
 class Cli:
@@ -29,7 +29,7 @@ class Cli:
         self.quiet = False
         self.verbose = False
         self.debug = False
-        self._draft: Draft | None = None
+        self._draft: InventorySource | None = None
         self._inventory: Inventory | None = None
 
     @cached_property
@@ -57,7 +57,7 @@ class Cli:
             self._inventory = understood(self.draft())
         return self._inventory
 
-    def draft(self) -> Draft:
+    def draft(self) -> InventorySource:
         """The inventory's file with its text, read once. There need not be one, also where one is named.
 
         Raises:
@@ -82,16 +82,16 @@ class Cli:
 
         return Registry(
             default_path(os.environ),
-            story=self.console,
+            reporter=self.console,
             lock_timeout=self.inventory().timeouts.registry_lock,
             command=click.get_current_context().command_path,
         )
 
-    def fleet(self) -> Fleet:
+    def pool(self) -> ConnectionPool:
         """The nodes, ready to be connected to: an async context manager."""
-        from rbee_ssh.workers.fleet import Fleet
+        from rbee_ssh.ssh.pool import ConnectionPool
 
-        return Fleet(self.inventory(), self.registry(), self.console)
+        return ConnectionPool(self.inventory(), self.registry(), self.console)
 
     def nodes(self, names: tuple[str, ...], tags: tuple[str, ...] = ()) -> list[str]:
         """These nodes and those that carry one of these tags, each once; all of the inventory when neither

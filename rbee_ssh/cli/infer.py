@@ -12,11 +12,11 @@ import click
 
 from rbee_ssh.cli import prompt as prompts
 from rbee_ssh.cli.context import Cli, pass_cli
+from rbee_ssh.cli.event_loop import run_async
 from rbee_ssh.cli.options import DURATION, command
-from rbee_ssh.cli.run import run_async
-from rbee_ssh.cli.schema import read_schema
+from rbee_ssh.cli.prompt import read_schema
 from rbee_ssh.cli.text import span
-from rbee_ssh.cli.wanted import worker_options, worker_request
+from rbee_ssh.cli.worker_options import worker_options, worker_request
 from rbee_ssh.errors import UsageInvalid
 
 if TYPE_CHECKING:
@@ -82,8 +82,8 @@ def infer(cli: Cli, /, words: tuple[str, ...], prompt: str | None, **options: An
     from rbee_ssh.workers.infer import infer as answer
 
     async def work() -> None:
-        async with cli.fleet() as fleet:
-            await answer(fleet, request, emit)
+        async with cli.pool() as pool:
+            await answer(pool, request, emit)
 
     try:
         run_async(work, stream=True)

@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "infer": "rbee_ssh.cli.infer:infer",
-    "nodes": "rbee_ssh.cli.nodes:nodes",
-    "models": "rbee_ssh.cli.models:models",
+    "nodes": "rbee_ssh.cli.nodes.group:nodes",
+    "models": "rbee_ssh.cli.models.group:models",
     "workers": "rbee_ssh.cli.workers:workers",
     "cleanup": "rbee_ssh.cli.cleanup:cleanup",
-    "cron": "rbee_ssh.cli.cron:cron",
+    "cron": "rbee_ssh.cli.cron.commands:cron",
     "tunnel": "rbee_ssh.cli.tunnel:tunnel",
 }
 SIGPIPE_STATUS = 141  # what a shell shows for a program that a closed pipe has ended
@@ -98,7 +98,7 @@ def _invoke(args: Sequence[str], cli: Cli) -> int:
 
 def _report(error: BaseException, cli: Cli, args: Sequence[str]) -> int:
     from rbee_ssh.cli.console import Console, OutputClosed
-    from rbee_ssh.cli.failure import as_error, traceback_text
+    from rbee_ssh.cli.error_report import as_error, traceback_text
     from rbee_ssh.errors import Cancelled, RbeeError
 
     if isinstance(error, OutputClosed) or (isinstance(error, BrokenPipeError) and _stdout_gone()):
@@ -128,7 +128,7 @@ def _report(error: BaseException, cli: Cli, args: Sequence[str]) -> int:
 
 
 def _stdout_gone() -> bool:
-    from rbee_ssh.cli.run import reader_gone
+    from rbee_ssh.cli.event_loop import reader_gone
 
     try:
         return reader_gone(1)

@@ -10,14 +10,14 @@ from rbee_ssh.workers.types import Done, Event, Started, Thinking, Token, Worker
 
 if TYPE_CHECKING:
     from rbee_ssh.engines import EngineFound
+    from rbee_ssh.fleet.run import Ended
+    from rbee_ssh.fleet.setup import SetUp
+    from rbee_ssh.fleet.status import NodeStatus
     from rbee_ssh.inventory import Node
+    from rbee_ssh.library.pull import Pulled
     from rbee_ssh.node.checks import Check
     from rbee_ssh.node.facts import Facts
     from rbee_ssh.node.gpus import Gpu
-    from rbee_ssh.workers.command import Ended
-    from rbee_ssh.workers.pull import Pulled
-    from rbee_ssh.workers.setup import SetUp
-    from rbee_ssh.workers.status import NodeStatus
 
 
 def event(said: Event) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from rbee_ssh.cli.context import Cli, pass_cli
+from rbee_ssh.cli.event_loop import run_async
 from rbee_ssh.cli.options import command
-from rbee_ssh.cli.run import run_async
 
 if TYPE_CHECKING:
     from rbee_ssh.workers.tunnel import TunnelInfo
@@ -55,8 +55,8 @@ def tunnel(cli: Cli, worker: str, port: int) -> None:
         cli.console.say(f"forwarding to {info.worker} until Ctrl+C")
 
     async def work() -> None:
-        async with cli.fleet() as fleet:
-            await forward(fleet, worker, port=port, announce=announce)
+        async with cli.pool() as pool:
+            await forward(pool, worker, port=port, announce=announce)
 
     run_async(work)
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rbee_ssh.cli.context import Cli, pass_cli
+from rbee_ssh.cli.event_loop import run_async
 from rbee_ssh.cli.options import group
-from rbee_ssh.cli.run import run_async
 from rbee_ssh.cli.text import Column, size, span, unreachable
-from rbee_ssh.cli.wanted import worker_options, worker_request
+from rbee_ssh.cli.worker_options import worker_options, worker_request
 from rbee_ssh.errors import RbeeError, UsageInvalid
 
 if TYPE_CHECKING:
@@ -60,8 +60,8 @@ def list_(cli: Cli, node: tuple[str, ...]) -> None:
     from rbee_ssh.workers.listing import list_workers
 
     async def work() -> tuple[list[Worker], dict[str, RbeeError]]:
-        async with cli.fleet() as fleet:
-            return await list_workers(fleet, names)
+        async with cli.pool() as pool:
+            return await list_workers(pool, names)
 
     found, silent = run_async(work)
     if cli.as_json:
@@ -104,8 +104,8 @@ def start(cli: Cli, /, **options: Any) -> None:
     from rbee_ssh.workers.start import start_worker
 
     async def work() -> tuple[Worker, bool]:
-        async with cli.fleet() as fleet:
-            return await start_worker(fleet, request)
+        async with cli.pool() as pool:
+            return await start_worker(pool, request)
 
     worker, reused = run_async(work)
     if cli.as_json:
@@ -143,8 +143,8 @@ def stop(cli: Cli, ids: tuple[str, ...], node: str | None, all_: bool, any_owner
     from rbee_ssh.workers.stop import stop_workers
 
     async def work() -> StopReport:
-        async with cli.fleet() as fleet:
-            return await stop_workers(fleet, ids, node=node, all_=all_, any_owner=any_owner, now=now)
+        async with cli.pool() as pool:
+            return await stop_workers(pool, ids, node=node, all_=all_, any_owner=any_owner, now=now)
 
     report = run_async(work)
     console = cli.console
@@ -188,7 +188,7 @@ def logs(cli: Cli, worker: str, follow: bool, lines: int) -> None:
     """
     console = cli.console
 
-    from rbee_ssh.workers.command import Lines
+    from rbee_ssh.fleet.run import Lines
     from rbee_ssh.workers.logs import follow_log
 
     json_lines = Lines()
@@ -204,8 +204,8 @@ def logs(cli: Cli, worker: str, follow: bool, lines: int) -> None:
             console.json({"line": line.decode("utf-8", "replace")})
 
     async def work() -> None:
-        async with cli.fleet() as fleet:
-            await follow_log(fleet, worker, follow=follow, lines=lines, write=write)
+        async with cli.pool() as pool:
+            await follow_log(pool, worker, follow=follow, lines=lines, write=write)
 
     try:
         run_async(work, stream=True)

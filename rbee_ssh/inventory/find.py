@@ -11,12 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rbee_ssh.errors import InventoryInvalid, InventoryNotFound
-from rbee_ssh.inventory.faults import Fault, invalid
 from rbee_ssh.inventory.lines import lines
 from rbee_ssh.inventory.parse import build, parse
-from rbee_ssh.inventory.syntax import load_toml
-from rbee_ssh.inventory.trust import forbidden, owner_problem, untrusted
+from rbee_ssh.inventory.syntax import Fault, invalid, load_toml
 from rbee_ssh.inventory.types import Inventory
+from rbee_ssh.inventory.untrusted import forbidden, owner_problem, untrusted
 from rbee_ssh.wording import quoted
 
 NAME = "inventory.toml"
@@ -26,7 +25,7 @@ _ABSENT = (errno.ENOENT, errno.ENOTDIR)
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class InventorySource:
     """An inventory as it stands, not yet understood; or the place where there is none yet.
 
     `path` is None where not even that is known: no home, and nothing named. `file` is how errors call it.
@@ -78,7 +77,7 @@ def load(
     return understood(look(named, environ=environ, cwd=cwd, warn=warn))
 
 
-def understood(draft: Draft) -> Inventory:
+def understood(draft: InventorySource) -> Inventory:
     """The second half of `load`."""
     if draft.text is not None:
         return draft.inventory(draft.text)
@@ -91,7 +90,9 @@ def understood(draft: Draft) -> Inventory:
     return parse("", None)
 
 
-def look(named: Path | None, *, environ: Mapping[str, str], cwd: Path, warn: Callable[[str], None]) -> Draft:
+def look(
+    named: Path | None, *, environ: Mapping[str, str], cwd: Path, warn: Callable[[str], None]
+) -> InventorySource:
     """The first half of `load`: which file it is, and its text. Arguments and errors are as there.
 
     A file that is named and does not exist is no error here: it may be about to be made.
@@ -104,11 +105,11 @@ def look(named: Path | None, *, environ: Mapping[str, str], cwd: Path, warn: Cal
     users = users_path(environ, home)
     # Whoever stands in ~/.config/rbee has not found a stranger's file there.
     if cwd / NAME != users:
-        found = Draft(cwd / NAME, FOUND, None, home, found=True)
+        found = InventorySource(cwd / NAME, FOUND, None, home, found=True)
         if (text := read(found)) is not None:
             warn(f"using {FOUND}, found in {cwd} and not named")
             return replace(found, text=text)
-    draft = Draft(users, str(users), None, home)
+    draft = InventorySource(users, str(users), None, home)
     return replace(draft, text=read(draft))
 
 
@@ -131,14 +132,14 @@ def _home() -> Path | None:
         return None
 
 
-def _named(named: Path, by: str, cwd: Path, home: Path | None) -> Draft:
+def _named(named: Path, by: str, cwd: Path, home: Path | None) -> InventorySource:
     if home and named.parts[:1] == ("~",):
         named = home.joinpath(*named.parts[1:])
-    draft = Draft(cwd / named, str(named), None, home, by=by)
+    draft = InventorySource(cwd / named, str(named), None, home, by=by)
     return replace(draft, text=read(draft))
 
 
-def read(draft: Draft) -> str | None:
+def read(draft: InventorySource) -> str | None:
     """The text that stands there now; None when there is no such file.
 
     Raises:

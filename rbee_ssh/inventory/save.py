@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rbee_ssh.errors import DiskFull, InventoryInvalid, InventoryLocked, RbeeError, UsageInvalid
 from rbee_ssh.inventory import find
-from rbee_ssh.inventory.find import Draft
+from rbee_ssh.inventory.find import InventorySource
 from rbee_ssh.inventory.types import Inventory
 
 PATIENCE = 10.0  # seconds: whoever holds the lock needs milliseconds
@@ -23,7 +23,7 @@ _PAUSE = 0.02
 _BOM = b"\xef\xbb\xbf"
 
 
-def save(draft: Draft, change: Callable[[str], str]) -> Inventory:
+def save(draft: InventorySource, change: Callable[[str], str]) -> Inventory:
     """Replace the inventory by what `change` makes of its text, which it is handed as it stands now.
 
     A symbolic link is followed. Where there is no file yet, it is made, and its directory too. The file is
@@ -61,7 +61,7 @@ def save(draft: Draft, change: Callable[[str], str]) -> Inventory:
         raise _failed(draft, error) from error
 
 
-def _failed(draft: Draft, error: OSError) -> RbeeError:
+def _failed(draft: InventorySource, error: OSError) -> RbeeError:
     details = {"file": draft.file, "errno": error.errno}
     message = f"the inventory {draft.file} cannot be written: {error.strerror}"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -12,22 +12,20 @@ from rbee_ssh.inventory.readers import (
     choice,
     device,
     environment,
-    integer,
-    kind,
-    seconds,
-    string,
-    strings,
-)
-from rbee_ssh.inventory.types import BACKENDS, ENGINES, Timeouts
-from rbee_ssh.inventory.words import (
     hop_problem,
     host_problem,
+    integer,
+    kind,
     name_problem,
     node_path_problem,
     program_problem,
+    seconds,
+    string,
+    strings,
     task_problem,
     user_problem,
 )
+from rbee_ssh.inventory.types import BACKENDS, ENGINES, Timeouts
 
 SECTIONS = ("defaults", "nodes", "models", "timeouts")
 # How a machine is reached. [defaults] of these are for machines that are somewhere else.

@@ -12,11 +12,11 @@ from rbee_ssh.models import outgoing, receiver, store
 from rbee_ssh.models.outgoing import Outgoing, Stamp
 from rbee_ssh.models.receiver import Compare, Incoming, Later, Placed, Receiver, Short
 from rbee_ssh.models.store import Note
-from rbee_ssh.models.tally import Tally
+from rbee_ssh.models.transfer_progress import TransferProgress
 from rbee_ssh.registry import Registry
+from rbee_ssh.reporter import Reporter
 from rbee_ssh.ssh.connection import Connection
 from rbee_ssh.ssh.quote import quote
-from rbee_ssh.story import Story
 
 # Larger pieces wake the event loop less often; asyncssh cuts them into SSH's 32 KiB itself.
 CHUNK = 2**20
@@ -46,17 +46,17 @@ class Origin:
     note: Note
 
 
-async def identify(stamp: Stamp, registry: Registry, story: Story) -> Source:
+async def identify(stamp: Stamp, registry: Registry, reporter: Reporter) -> Source:
     """A local file with its SHA-256. Raises as `outgoing.identify`."""
-    return Source(stamp, await outgoing.identify(stamp, registry, story))
+    return Source(stamp, await outgoing.identify(stamp, registry, reporter))
 
 
 async def deliver_all(
     connection: Connection,
     files: Sequence[Outgoing],
     models_dir: str,
-    story: Story,
-    tally: Tally | None = None,
+    reporter: Reporter,
+    tally: TransferProgress | None = None,
 ) -> Placed:
     """A model of one file or, in order, of all parts. The first one comes last: where it is, all are.
 
@@ -64,13 +64,13 @@ async def deliver_all(
         Where the first file is. Raises as `deliver`.
     """
     if len(files) == 1:
-        return await deliver(connection, files[0], models_dir, story, tally=tally)
-    first = await files[0].sum(story)
+        return await deliver(connection, files[0], models_dir, reporter, tally=tally)
+    first = await files[0].sum(reporter)
     places = [store.local_place(first, file.name) for file in files]
     for at in reversed(range(len(files))):
         later = tuple(Later(places[n], files[n].key, files[n].size) for n in range(at))
         placed = await deliver(
-            connection, files[at], models_dir, story, place=places[at], later=later, tally=tally
+            connection, files[at], models_dir, reporter, place=places[at], later=later, tally=tally
         )
     return placed
 
@@ -79,11 +79,11 @@ async def deliver(
     connection: Connection,
     file: Outgoing,
     models_dir: str,
-    story: Story,
+    reporter: Reporter,
     *,
     place: str | None = None,
     later: tuple[Later, ...] = (),
-    tally: Tally | None = None,
+    tally: TransferProgress | None = None,
     origin: Origin | None = None,
 ) -> Placed:
     """Send the file and prove it there. What is cut goes on where it stopped, the next time.
@@ -103,7 +103,7 @@ async def deliver(
         ShellUnusable: the models directory cannot be written.
         ConnectionLost: on the way.
     """
-    tally = tally or Tally(story, f"sending {file.name}", file.size)
+    tally = tally or TransferProgress(reporter, f"sending {file.name}", file.size)
     theirs = ""
 
     def incoming() -> Incoming:  # its SHA-256 may be known by now
@@ -111,18 +111,18 @@ async def deliver(
 
     for attempt in (1, 2):
         try:
-            found = await _arrived(connection, file, incoming(), story, tally, anew=attempt == 2)
+            found = await _arrived(connection, file, incoming(), reporter, tally, anew=attempt == 2)
         except Compare:
-            await file.sum(story)
-            found = await _arrived(connection, file, incoming(), story, tally, anew=attempt == 2)
+            await file.sum(reporter)
+            found = await _arrived(connection, file, incoming(), reporter, tally, anew=attempt == 2)
         if isinstance(found, Placed):
             tally.count(connection.name, file.name, file.size)
             return found
         theirs = found
-        ours = await file.sum(story)
+        ours = await file.sum(reporter)
         if theirs in (ours, ""):
             if not theirs:
-                story.warn(f"{connection.name} has no SHA-256 program: only the size was compared")
+                reporter.warn(f"{connection.name} has no SHA-256 program: only the size was compared")
             where = place or (origin.place if origin else store.local_place(ours, file.name))
             note = await _note(file, ours, origin, verified=bool(theirs))
             placed = await receiver.place(connection, incoming(), where, note, ours)
@@ -131,7 +131,7 @@ async def deliver(
         else:
             await receiver.forget(connection, incoming())
         if attempt == 1:
-            story.warn(f"what arrived on {connection.name} differs from {file.path}; sending it once more")
+            reporter.warn(f"what arrived on {connection.name} differs from {file.path}; sending it once more")
     raise ChecksumMismatch(
         f"node {connection.name!r}: what arrived differs from {file.path} after two tries",
         hint=f"sha256sum {quote(file.path)}   # twice: does this machine read the same each time?",
@@ -143,32 +143,32 @@ async def _arrived(
     connection: Connection,
     file: Outgoing,
     incoming: Incoming,
-    story: Story,
-    tally: Tally,
+    reporter: Reporter,
+    tally: TransferProgress,
     *,
     anew: bool,
     again: bool = True,
 ) -> Placed | str:
     """Bring the bytes there. Where the file is already, or the SHA-256 of what arrived."""
     try:
-        async with receiver.receiving(connection, incoming, story, anew=anew) as ready:
+        async with receiver.receiving(connection, incoming, reporter, anew=anew) as ready:
             if isinstance(ready, Placed):
-                story.say(f"{file.name} is on {connection.name} already: {ready.path}")
+                reporter.say(f"{file.name} is on {connection.name} already: {ready.path}")
                 return ready
             file.begin()
             mib = f"{file.size // receiver.MIB} MiB"
             if ready.have:
                 told = f"{ready.have // receiver.MIB} of {mib} are there"
-                story.say(f"sending {file.name} to {connection.name}: {told}")
+                reporter.say(f"sending {file.name} to {connection.name}: {told}")
             else:
-                story.say(f"sending {file.name} ({mib}) to {connection.name}")
+                reporter.say(f"sending {file.name} ({mib}) to {connection.name}")
             await _pour(ready, file, tally)
             return await ready.end()
     except OSError as error:
         raise ModelNotFound(f"{file.path}: {error.strerror}", details={"path": file.path}) from error
     except Short as error:
         if error.moved and again:  # by another command: to where it is found now
-            return await _arrived(connection, file, incoming, story, tally, anew=anew, again=False)
+            return await _arrived(connection, file, incoming, reporter, tally, anew=anew, again=False)
         raise ConnectionLost(
             f"node {connection.name!r} stopped taking {file.name} before its end",
             hint="run the command again: it goes on where it stopped",
@@ -176,7 +176,7 @@ async def _arrived(
         ) from error
 
 
-async def _pour(ready: Receiver, file: Outgoing, tally: Tally) -> None:
+async def _pour(ready: Receiver, file: Outgoing, tally: TransferProgress) -> None:
     """The file's bytes from `ready.have` on."""
     done = ready.have
     tally.count(ready.name, file.name, done)
@@ -194,11 +194,11 @@ async def _pour(ready: Receiver, file: Outgoing, tally: Tally) -> None:
 
 async def _note(file: Outgoing, sha256: str, origin: Origin | None, *, verified: bool) -> Note:
     from rbee_ssh.models import header
-    from rbee_ssh.models.describe import describe
+    from rbee_ssh.models.note_members import described_note
 
     note = origin.note if origin else Note(source=file.path)
     with contextlib.suppress(ModelInvalid, OSError):  # then nothing is told of it
-        note = describe(await header.read_local(file.path), file.name, note)
+        note = described_note(await header.read_local(file.path), file.name, note)
     now = int(time.time())
     return replace(
         note,

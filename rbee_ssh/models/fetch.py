@@ -17,15 +17,15 @@ from rbee_ssh.errors import DownloadFailed, RbeeError, ResponseInvalid
 from rbee_ssh.models import fetch_failure
 from rbee_ssh.models.remote import Remote, is_link
 from rbee_ssh.node.scripts import LIB, compose, source
-from rbee_ssh.node.text import plain
+from rbee_ssh.node.untrusted_text import plain
+from rbee_ssh.reporter import Reporter
 from rbee_ssh.ssh import script
 from rbee_ssh.ssh.connection import Connection
-from rbee_ssh.story import Story
 
 STORE = Path(__file__).with_name("store.sh")
 FETCH = Path(__file__).with_name("fetch.sh")
 JOB = Path(__file__).with_name("fetch_job.sh")
-GET = Path(__file__).with_name("get.py")
+GET = Path(__file__).with_name("node_downloader.py")
 FOLLOW_SECONDS = 60  # of one question; then it is asked again
 _RUNNING = frozenset({"beginning", "renewed", "fetching", "waiting", "verifying"})
 REST_SECONDS = 0.5  # between two questions: a node may answer anything, at once
@@ -34,7 +34,7 @@ Links = Callable[[], Awaitable[Sequence[str] | None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Fetched:
+class FetchedModel:
     """A model on a node: the absolute path of the file for the engine, bytes of all files, Unix seconds.
 
     `fresh`: it was not there before. `running`: it is still being fetched, and `path` is where it will be.
@@ -68,10 +68,10 @@ async def fetch(
     remote: Remote,
     models_dir: str,
     links: Links,
-    story: Story,
+    reporter: Reporter,
     *,
     detach: bool = False,
-) -> Fetched:
+) -> FetchedModel:
     """Have the node fetch the model, or find it there; a fetch that runs already is joined.
 
     Cancelling stops the process if this call has started it, except for SIGHUP; what it has fetched stays.
@@ -90,7 +90,7 @@ async def fetch(
         ShellUnusable, NodeLocked: the node cannot be written, or its lock stays taken.
         ConnectionLost: the process goes on.
     """
-    watch = _Watch(connection, remote, models_dir, links, story)
+    watch = _Watch(connection, remote, models_dir, links, reporter)
     try:
         return await watch.to_the_end(detach=detach)
     except asyncio.CancelledError as error:
@@ -98,13 +98,15 @@ async def fetch(
         if watch.ours and "SIGHUP" not in error.args:
             with contextlib.suppress(RbeeError):
                 await asyncio.shield(watch.ask("stop"))
-            story.say(
+            reporter.say(
                 f"stopped; what {connection.name} has of {remote.name} stays, and the next pull goes on there"
             )
         raise
 
 
-async def find(connection: Connection, remote: Remote, models_dir: str, story: Story) -> Fetched | None:
+async def find(
+    connection: Connection, remote: Remote, models_dir: str, reporter: Reporter
+) -> FetchedModel | None:
     """The model, if the node has it.
 
     Raises:
@@ -114,7 +116,7 @@ async def find(connection: Connection, remote: Remote, models_dir: str, story: S
 
     async def links() -> None: ...
 
-    watch = _Watch(connection, remote, models_dir, links, story)
+    watch = _Watch(connection, remote, models_dir, links, reporter)
     return watch.found(await watch.ask("look"))
 
 
@@ -122,16 +124,16 @@ class _Watch:
     """One model on its way to one node, seen from here."""
 
     def __init__(
-        self, connection: Connection, remote: Remote, models_dir: str, links: Links, story: Story
+        self, connection: Connection, remote: Remote, models_dir: str, links: Links, reporter: Reporter
     ) -> None:
         self._connection, self._remote, self._models_dir = connection, remote, models_dir
-        self._links, self._story = links, story
+        self._links, self._story = links, reporter
         self._label = f"fetching {remote.name} on {connection.name}"
         self._said = ""
         self._joined = False
         self.ours = False
 
-    async def to_the_end(self, *, detach: bool) -> Fetched:
+    async def to_the_end(self, *, detach: bool) -> FetchedModel:
         remote, connection = self._remote, self._connection
         mode: str = "look"
         links: Sequence[str] = ()
@@ -168,12 +170,12 @@ class _Watch:
                     details={"node": connection.name, "state": word},
                 )
             elif detach:
-                return Fetched(self._path(), remote.size or 0, 0, running=True)
+                return FetchedModel(self._path(), remote.size or 0, 0, running=True)
             else:
                 mode, links = "look", ()
                 await asyncio.sleep(REST_SECONDS)
 
-    def found(self, answer: _Answer) -> Fetched | None:
+    def found(self, answer: _Answer) -> FetchedModel | None:
         """Where it is, if it is there."""
         problem, locked = answer.problem, answer.locked
         fetch_failure.complain(self._connection.name, self._remote, problem, locked)
@@ -262,7 +264,7 @@ class _Watch:
                 done = min(done, total - 1)  # the bar ends when the file has its name
             self._story.progress(self._label, done, total)
 
-    def _placed(self, answer: _Answer, *, fresh: bool) -> Fetched:
+    def _placed(self, answer: _Answer, *, fresh: bool) -> FetchedModel:
         if len(answer.files) != len(self._remote.files):
             raise DownloadFailed(
                 f"node {self._connection.name!r} does not say where {self._remote.name} is",
@@ -271,7 +273,7 @@ class _Watch:
         if answer.unverified:
             self._story.warn(f"{self._connection.name} has no SHA-256 program: only the size was compared")
         _, mtime, path = answer.files[-1]
-        return Fetched(path, sum(size for size, _, _ in answer.files), mtime, fresh=fresh)
+        return FetchedModel(path, sum(size for size, _, _ in answer.files), mtime, fresh=fresh)
 
     def _path(self) -> str:
         return f"{self._models_dir.rstrip('/')}/{self._remote.files[0].place}"

@@ -17,7 +17,7 @@ from rbee_ssh.errors import (
     ShellUnusable,
 )
 from rbee_ssh.models.remote import Remote
-from rbee_ssh.node import refusals
+from rbee_ssh.node import script_errors
 from rbee_ssh.ssh.quote import quote
 
 MIB = 2**20
@@ -33,7 +33,7 @@ def complain(node: str, remote: Remote, problem: Sequence[str], locked: str) -> 
         NodeLocked: for more than 10 s.
     """
     if locked:
-        raise refusals.locked(node, locked)
+        raise script_errors.locked(node, locked)
     if not problem:
         return
     if problem[0] == "short" and len(problem) > 2:
@@ -45,7 +45,7 @@ def complain(node: str, remote: Remote, problem: Sequence[str], locked: str) -> 
             details={"node": node, "need_bytes": need, "free_bytes": free},
         )
     if problem[0] != "directory":
-        raise refusals.unwritable(node, problem[0])
+        raise script_errors.unwritable(node, problem[0])
     path = problem[-1]
     raise ShellUnusable(
         f"{_who(node)}: {path} cannot be written",

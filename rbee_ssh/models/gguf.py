@@ -17,8 +17,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from rbee_ssh.models.ggml_types import FILE_TYPES, GUESSED, tensor_bytes
-
 MAX_KEYS = 65_536
 MAX_TENSORS = 65_536
 MAX_KEPT = 512  # keys; a model has some fifty
@@ -324,3 +322,93 @@ def _tensors(cursor: _Cursor, count: int, keys: Mapping[str, Value]) -> Tensors:
         )
     by_layer = tuple(layers.get(number, 0) for number in range(max(layers, default=-1) + 1))
     return Tensors(count, parameters, total, by_layer, named)
+
+
+TENSOR_TYPES: dict[int, tuple[str, int, int]] = {
+    0: ("F32", 1, 4),
+    1: ("F16", 1, 2),
+    2: ("Q4_0", 32, 18),
+    3: ("Q4_1", 32, 20),
+    6: ("Q5_0", 32, 22),
+    7: ("Q5_1", 32, 24),
+    8: ("Q8_0", 32, 34),
+    9: ("Q8_1", 32, 36),
+    10: ("Q2_K", 256, 84),
+    11: ("Q3_K", 256, 110),
+    12: ("Q4_K", 256, 144),
+    13: ("Q5_K", 256, 176),
+    14: ("Q6_K", 256, 210),
+    15: ("Q8_K", 256, 292),
+    16: ("IQ2_XXS", 256, 66),
+    17: ("IQ2_XS", 256, 74),
+    18: ("IQ3_XXS", 256, 98),
+    19: ("IQ1_S", 256, 50),
+    20: ("IQ4_NL", 32, 18),
+    21: ("IQ3_S", 256, 110),
+    22: ("IQ2_S", 256, 82),
+    23: ("IQ4_XS", 256, 136),
+    24: ("I8", 1, 1),
+    25: ("I16", 1, 2),
+    26: ("I32", 1, 4),
+    27: ("I64", 1, 8),
+    28: ("F64", 1, 8),
+    29: ("IQ1_M", 256, 56),
+    30: ("BF16", 1, 2),
+    34: ("TQ1_0", 256, 54),
+    35: ("TQ2_0", 256, 66),
+    39: ("MXFP4", 32, 17),
+}
+"""Number → name, elements of a block, bytes of a block."""
+
+FILE_TYPES: dict[int, str] = {
+    0: "F32",
+    1: "F16",
+    2: "Q4_0",
+    3: "Q4_1",
+    7: "Q8_0",
+    8: "Q5_0",
+    9: "Q5_1",
+    10: "Q2_K",
+    11: "Q3_K_S",
+    12: "Q3_K_M",
+    13: "Q3_K_L",
+    14: "Q4_K_S",
+    15: "Q4_K_M",
+    16: "Q5_K_S",
+    17: "Q5_K_M",
+    18: "Q6_K",
+    19: "IQ2_XXS",
+    20: "IQ2_XS",
+    21: "Q2_K_S",
+    22: "IQ3_XS",
+    23: "IQ3_XXS",
+    24: "IQ1_S",
+    25: "IQ4_NL",
+    26: "IQ3_S",
+    27: "IQ3_M",
+    28: "IQ2_S",
+    29: "IQ2_M",
+    30: "IQ4_XS",
+    31: "IQ1_M",
+    32: "BF16",
+    36: "TQ1_0",
+    37: "TQ2_0",
+    38: "MXFP4_MOE",
+}
+GUESSED = 1024  # a bit of the file type: nobody wrote it, llama.cpp guessed
+
+
+def tensor_bytes(kind: int, elements: int) -> int | None:
+    """Bytes that a tensor takes; None for a type that is not known here."""
+    if kind not in TENSOR_TYPES:
+        return None
+    _, block, size = TENSOR_TYPES[kind]
+    return -(-elements // block) * size
+
+
+def cache_row_bytes(name: str, elements: int) -> int | None:
+    """Bytes of one row of a cache in the type that `--cache-type-k` calls `name`; None for an unknown one."""
+    for known, block, size in TENSOR_TYPES.values():
+        if known.lower() == name.lower():
+            return -(-elements // block) * size
+    return None

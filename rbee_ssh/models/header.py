@@ -26,7 +26,7 @@ READ = 'head -c "$2" "$1" 2>/dev/null\n'
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class CachedHeader:
     """What is remembered of a model file on a node, as long as its size and mtime are the same.
 
     `measured`: bytes by what a worker was started with (`label`) and by the kind of memory, "ram" or
@@ -52,7 +52,7 @@ def label(engine: str, backend: str, context: int, parallel: int, also: Sequence
     return text
 
 
-def remembered(registry: Registry, node: str, path: str) -> Known | None:
+def remembered(registry: Registry, node: str, path: str) -> CachedHeader | None:
     """What an earlier command learned of this file."""
     value = registry.facts(_key(node, path))
     if not value or not isinstance(value.get("header"), dict):
@@ -60,10 +60,10 @@ def remembered(registry: Registry, node: str, path: str) -> Known | None:
     header, size, mtime = gguf.from_json(value["header"]), value.get("size"), value.get("mtime")
     if header is None or not isinstance(size, int) or not isinstance(mtime, int):
         return None
-    return Known(size, mtime, header, _measured(value.get("measured")))
+    return CachedHeader(size, mtime, header, _measured(value.get("measured")))
 
 
-def remember(registry: Registry, node: str, path: str, known: Known) -> None:
+def remember(registry: Registry, node: str, path: str, known: CachedHeader) -> None:
     """Keep it for the next command."""
     value = {"size": known.size, "mtime": known.mtime, "header": known.header.as_json()}
     registry.put_facts(
@@ -71,7 +71,7 @@ def remember(registry: Registry, node: str, path: str, known: Known) -> None:
     )
 
 
-def measured(known: Known, name: str, sizes: Mapping[str, int]) -> Known:
+def measured(known: CachedHeader, name: str, sizes: Mapping[str, int]) -> CachedHeader:
     """With one more measurement; of an older one with the same label the larger numbers stay."""
     before = known.measured.get(name, {})
     kept = {kind: max(size, before.get(kind, 0)) for kind, size in sizes.items()}

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from rbee_ssh import __version__
+from rbee_ssh.concurrency import in_daemon_thread
 from rbee_ssh.errors import DownloadFailed, ModelFault, ModelForbidden, ModelNotFound
 from rbee_ssh.inventory import Timeouts
-from rbee_ssh.models.aside import aside
 from rbee_ssh.models.quants import HubFile, choose
-from rbee_ssh.models.refs import HubRef
+from rbee_ssh.models.reference import HubRef
 from rbee_ssh.models.remote import Remote, RemoteFile, is_link
 from rbee_ssh.models.store import hub_place
-from rbee_ssh.node.text import plain
-from rbee_ssh.story import Story
+from rbee_ssh.node.untrusted_text import plain
+from rbee_ssh.reporter import Reporter
 from rbee_ssh.wording import has_control
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ LIBRARY = "rbee-ssh"  # as the hub is told
 ANSWER_SECONDS = 20.0  # for one answer of the hub
 
 
-async def resolve(ref: HubRef, timeouts: Timeouts, story: Story) -> Remote:
+async def resolve(ref: HubRef, timeouts: Timeouts, reporter: Reporter) -> Remote:
     """Ask the hub what `ref` means, in one request.
 
     Raises:
@@ -53,7 +53,7 @@ async def resolve(ref: HubRef, timeouts: Timeouts, story: Story) -> Remote:
         files = [_file(one) for one in info.siblings or ()]
         return str(info.sha or ""), [f for f in files if f is not None], bool(info.private or info.gated)
 
-    commit, files, protected = await asked(ref, ask, timeouts, story)
+    commit, files, protected = await asked(ref, ask, timeouts, reporter)
     model = choose(ref, files)
     first = model.files[0].sha256 or f"{commit:0<12}"
     return Remote(
@@ -79,7 +79,7 @@ def _file(told: Any) -> HubFile | None:
     )
 
 
-async def links(remote: Remote, ref: HubRef, timeouts: Timeouts, story: Story) -> list[str] | None:
+async def links(remote: Remote, ref: HubRef, timeouts: Timeouts, reporter: Reporter) -> list[str] | None:
     """Where a node can fetch the files without a token, in their order; None when nowhere.
 
     Raises:
@@ -109,15 +109,15 @@ async def links(remote: Remote, ref: HubRef, timeouts: Timeouts, story: Story) -
             found.append(location)
         return found
 
-    return await asked(ref, ask, timeouts, story)
+    return await asked(ref, ask, timeouts, reporter)
 
 
-async def asked(ref: HubRef, ask: Callable[[HfApi], T], timeouts: Timeouts, story: Story) -> T:
+async def asked(ref: HubRef, ask: Callable[[HfApi], T], timeouts: Timeouts, reporter: Reporter) -> T:
     """One question, asked again while the hub or the way to it is in trouble."""
     wait = timeouts.download_wait
     for number in range(1, timeouts.download_tries + 1):
         try:
-            return await aside(lambda: _quietly(ask))
+            return await in_daemon_thread(lambda: _quietly(ask))
         except OSError as error:
             if getattr(error, "errno", None):
                 raise  # of this machine's files
@@ -126,7 +126,7 @@ async def asked(ref: HubRef, ask: Callable[[HfApi], T], timeouts: Timeouts, stor
             failure, again = _failure(ref, error)
         if not again or number == timeouts.download_tries:
             raise failure
-        story.detail(f"{failure.message}; trying again")
+        reporter.detail(f"{failure.message}; trying again")
         await asyncio.sleep(wait * random.uniform(0.5, 1.5))  # noqa: S311 # jitter, no secret
         wait *= 2
     raise AssertionError("unreachable")

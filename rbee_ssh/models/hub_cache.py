@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any, Self
 
 from rbee_ssh.inventory import Timeouts
 from rbee_ssh.models.hub import ANSWER_SECONDS, asked
-from rbee_ssh.models.refs import HubRef
+from rbee_ssh.models.reference import HubRef
 from rbee_ssh.models.remote import Remote, RemoteFile
-from rbee_ssh.story import Story
+from rbee_ssh.reporter import Reporter
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 
-async def download(remote: Remote, ref: HubRef, file: RemoteFile, timeouts: Timeouts, story: Story) -> str:
+async def download(
+    remote: Remote, ref: HubRef, file: RemoteFile, timeouts: Timeouts, reporter: Reporter
+) -> str:
     """Fetch a file into the hub's cache, or find it there; its path.
 
     Raises:
@@ -27,7 +29,9 @@ async def download(remote: Remote, ref: HubRef, file: RemoteFile, timeouts: Time
 
     class Bar(_Bar):
         def __init__(self, **settings: Any) -> None:
-            super().__init__(f"fetching {file.name}", file.size, story, unwanted, settings.get("initial", 0))
+            super().__init__(
+                f"fetching {file.name}", file.size, reporter, unwanted, settings.get("initial", 0)
+            )
 
     def ask(api: HfApi) -> str:
         bar: Any = Bar
@@ -42,7 +46,7 @@ async def download(remote: Remote, ref: HubRef, file: RemoteFile, timeouts: Time
         )
 
     try:
-        return await asked(ref, ask, timeouts, story)
+        return await asked(ref, ask, timeouts, reporter)
     finally:
         unwanted.set()  # a thread cannot be cancelled: the next piece that comes in ends it
 
@@ -51,10 +55,10 @@ class _Bar:
     """As much of a tqdm bar as huggingface_hub uses."""
 
     def __init__(
-        self, label: str, total: int | None, story: Story, unwanted: threading.Event, initial: int
+        self, label: str, total: int | None, reporter: Reporter, unwanted: threading.Event, initial: int
     ) -> None:
         self.label, self.total, self.n = label, total, initial
-        self._story, self._unwanted = story, unwanted
+        self._story, self._unwanted = reporter, unwanted
 
     def update(self, count: float | None = 1) -> None:
         if self._unwanted.is_set():

@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 from rbee_ssh.errors import ModelInvalid, ModelNotFound
 from rbee_ssh.models.store import part_of
 from rbee_ssh.registry import Registry
+from rbee_ssh.reporter import Reporter, SilentReporter
 from rbee_ssh.ssh.quote import quote
-from rbee_ssh.story import Silent, Story
 
 MIB = 2**20
 _SAMPLE = 64 * 1024
@@ -47,9 +47,9 @@ class Outgoing:
 
     def begin(self) -> None:
         """Start to sum, in a thread of its own: what it has read comes from memory when it is sent."""
-        self._start(Silent())
+        self._start(SilentReporter())
 
-    async def sum(self, story: Story) -> str:
+    async def sum(self, reporter: Reporter) -> str:
         """The SHA-256, in the end.
 
         Raises:
@@ -57,18 +57,18 @@ class Outgoing:
             ModelNotFound: it is gone.
         """
         if self.sha256 is None:
-            self.sha256 = await asyncio.shield(self._start(story))
+            self.sha256 = await asyncio.shield(self._start(reporter))
         return self.sha256
 
-    def _start(self, story: Story) -> asyncio.Task[str]:
+    def _start(self, reporter: Reporter) -> asyncio.Task[str]:
         if self._summing is None:
-            self._summing = asyncio.ensure_future(self._summed(story))
+            self._summing = asyncio.ensure_future(self._summed(reporter))
         return self._summing
 
-    async def _summed(self, story: Story) -> str:
+    async def _summed(self, reporter: Reporter) -> str:
         if self.sha256 is None:
             stamp = (self.path, self.size, self.mtime)
-            self.sha256 = await identify(stamp, self._registry, story)
+            self.sha256 = await identify(stamp, self._registry, reporter)
         return self.sha256
 
     async def close(self) -> None:
@@ -154,7 +154,7 @@ def remembered(stamp: Stamp, registry: Registry) -> str | None:
     return None
 
 
-async def identify(stamp: Stamp, registry: Registry, story: Story) -> str:
+async def identify(stamp: Stamp, registry: Registry, reporter: Reporter) -> str:
     """The SHA-256 of a local file; remembered as long as size and mtime stay the same.
 
     Raises:
@@ -166,7 +166,7 @@ async def identify(stamp: Stamp, registry: Registry, story: Story) -> str:
     if known is not None:
         return known
     try:
-        digest = await _hashed(path, story)
+        digest = await _hashed(path, reporter)
         after = os.stat(path)
     except OSError as error:
         raise _unreadable(path, error) from error
@@ -176,16 +176,16 @@ async def identify(stamp: Stamp, registry: Registry, story: Story) -> str:
     return digest
 
 
-async def _hashed(path: str, story: Story) -> str:
+async def _hashed(path: str, reporter: Reporter) -> str:
     # A thread cannot be cancelled, and the program's end waits for it: it looks whether it is still wanted.
     unwanted = threading.Event()
     try:
-        return await asyncio.to_thread(_sum, path, story, unwanted)
+        return await asyncio.to_thread(_sum, path, reporter, unwanted)
     finally:
         unwanted.set()
 
 
-def _sum(path: str, story: Story, unwanted: threading.Event) -> str:
+def _sum(path: str, reporter: Reporter, unwanted: threading.Event) -> str:
     digest = hashlib.sha256()
     # Large pieces: between two of them, this thread and the one that sends wait for each other.
     buffer = memoryview(bytearray(8 * MIB))
@@ -197,7 +197,7 @@ def _sum(path: str, story: Story, unwanted: threading.Event) -> str:
                 raise _no_gguf(path)
             digest.update(buffer[:count])
             done += count
-            story.progress("checksum", done, total)
+            reporter.progress("checksum", done, total)
     if done == 0:
         raise _no_gguf(path)
     return digest.hexdigest()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from rbee_ssh.errors import ModelAmbiguous, ModelFault, ModelNotFound
-from rbee_ssh.models.refs import HubRef
+from rbee_ssh.models.reference import HubRef
 from rbee_ssh.models.store import SUFFIX, Part, part_of
 from rbee_ssh.ssh.quote import quote
 from rbee_ssh.wording import listed, quoted

@@ -15,18 +15,18 @@ from pathlib import Path
 from rbee_ssh.errors import ConnectionLost, DiskFull, DiskShort, RbeeError, ResponseInvalid, ShellUnusable
 from rbee_ssh.models import store
 from rbee_ssh.models.store import Note
-from rbee_ssh.node import refusals
+from rbee_ssh.node import script_errors
 from rbee_ssh.node.scripts import LIB, compose
-from rbee_ssh.node.text import integer, plain
+from rbee_ssh.node.untrusted_text import integer, plain
+from rbee_ssh.reporter import Reporter
 from rbee_ssh.ssh import script
 from rbee_ssh.ssh.connection import Connection
 from rbee_ssh.ssh.script import RunningScript
-from rbee_ssh.story import Story
 
 STORE = Path(__file__).with_name("store.sh")
 RECEIVE = Path(__file__).with_name("receive.sh")
 PLACE = Path(__file__).with_name("place.sh")
-TAKE = Path(__file__).with_name("take.py")
+TAKE = Path(__file__).with_name("node_receiver.py")
 FOUND = 'rbee_find_note "$2" "$3"; [ -z "$NOTE" ] || rbee_stored "${NOTE%.json}"'
 FIND = compose(LIB, STORE, then=f'rbee_store "$1"; {FOUND}')
 MIB = 2**20
@@ -158,7 +158,7 @@ class Short(Exception):
 
 @contextlib.asynccontextmanager
 async def receiving(
-    connection: Connection, incoming: Incoming, story: Story, *, anew: bool = False, wait: bool = True
+    connection: Connection, incoming: Incoming, reporter: Reporter, *, anew: bool = False, wait: bool = True
 ) -> AsyncIterator[Receiver | Placed]:
     """Make the node ready to take a file; a second command waits for the first one's transfer of it.
 
@@ -211,13 +211,15 @@ async def receiving(
         # Another command sends the same file: it is fetched once.
         size = integer(answer["busy"]) or 0
         if seen is None:
-            story.say(f"another command sends {incoming.shown} to {connection.name}: waiting for it")
+            reporter.say(f"another command sends {incoming.shown} to {connection.name}: waiting for it")
         # By its bytes and by whose it is: who takes over from a dead one begins with the bytes of that one.
         now = (size, answer.get("owner"))
         seen, still = now, still + BUSY_LOOK if now == seen else 0.0
         # Where all has come, it is being summed: that is not seen from here.
         how = "take" if still >= (BUSY_STALLED if size < incoming.size else SUM_SECONDS) else ""
-        story.progress(f"{incoming.shown} to {connection.name}", min(size, incoming.size - 1), incoming.size)
+        reporter.progress(
+            f"{incoming.shown} to {connection.name}", min(size, incoming.size - 1), incoming.size
+        )
         await asyncio.sleep(BUSY_LOOK)
 
 
@@ -286,9 +288,9 @@ def placed_of(answer: Mapping[str, str], size: int) -> Placed | None:
 def refused(node: str, path: str, answer: Mapping[str, str]) -> RbeeError:
     """Why a script of the store did nothing."""
     if "locked" in answer:
-        return refusals.locked(node, plain(answer["locked"], 200) or "?")
+        return script_errors.locked(node, plain(answer["locked"], 200) or "?")
     if answer.get("problem", "directory") != "directory":
-        return refusals.unwritable(node, plain(answer["problem"], 500))
+        return script_errors.unwritable(node, plain(answer["problem"], 500))
     return ShellUnusable(
         f"node {node!r}: {path} cannot be written",
         hint=f"set models_dir for {node} in the inventory to a directory of that login's",

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from rbee_ssh.errors import ChecksumMismatch, ConnectionLost, ModelNotFound, RbeeError
 from rbee_ssh.models import receiver
 from rbee_ssh.models.receiver import MIB, Busy, Incoming, Placed, Short
-from rbee_ssh.models.tally import Tally
+from rbee_ssh.models.transfer_progress import TransferProgress
+from rbee_ssh.reporter import Reporter
 from rbee_ssh.ssh import script
 from rbee_ssh.ssh.connection import Connection
-from rbee_ssh.story import Story
 
 SEND = 'dd if="$1" bs=1048576 skip="$2" 2>/dev/null'
 PIECE = MIB // 2
@@ -37,7 +37,7 @@ class _Feed:
 
 
 async def relay(
-    origin: Connection, path: str, targets: Sequence[Target], story: Story, tally: Tally
+    origin: Connection, path: str, targets: Sequence[Target], reporter: Reporter, tally: TransferProgress
 ) -> Mapping[str, Placed | str | RbeeError]:
     """Bring a file of `origin` to other nodes at once; each goes on where an earlier transfer stopped.
 
@@ -53,7 +53,7 @@ async def relay(
     loop, wait = asyncio.get_running_loop(), len(targets) == 1
     feeds = [_Feed(target, loop.create_future()) for target in targets]
     taking = {
-        feed.target.connection.name: asyncio.create_task(_take(feed, origin.name, story, wait=wait))
+        feed.target.connection.name: asyncio.create_task(_take(feed, origin.name, reporter, wait=wait))
         for feed in feeds
     }
     try:
@@ -69,21 +69,23 @@ async def relay(
         await asyncio.gather(*taking.values(), return_exceptions=True)
 
 
-async def _take(feed: _Feed, origin: str, story: Story, *, wait: bool) -> Placed | str | RbeeError | None:
+async def _take(
+    feed: _Feed, origin: str, reporter: Reporter, *, wait: bool
+) -> Placed | str | RbeeError | None:
     """One receiver, from its first word to its sum; None for one that would have to be waited for. Whatever
     happens, it takes pieces until the last one."""
     ended = False
     connection, incoming = feed.target.connection, feed.target.incoming
     try:
-        async with receiver.receiving(connection, incoming, story, wait=wait) as ready:
+        async with receiver.receiving(connection, incoming, reporter, wait=wait) as ready:
             if isinstance(ready, Placed):
                 return ready
             feed.have.set_result(ready.have)
             way, mib = f"from {origin} to {connection.name}", f"{incoming.size // MIB} MiB"
             if ready.have:
-                story.say(f"copying {incoming.shown} {way}: {ready.have // MIB} of {mib} are there")
+                reporter.say(f"copying {incoming.shown} {way}: {ready.have // MIB} of {mib} are there")
             else:
-                story.say(f"copying {incoming.shown} ({mib}) {way}")
+                reporter.say(f"copying {incoming.shown} ({mib}) {way}")
             takes = True
             while (piece := await feed.pieces.get()) is not None:
                 takes = takes and await ready.send(piece)
@@ -108,7 +110,7 @@ async def _take(feed: _Feed, origin: str, story: Story, *, wait: bool) -> Placed
             ended = await feed.pieces.get() is None
 
 
-async def _pump(origin: Connection, path: str, feeds: Sequence[_Feed], tally: Tally) -> None:
+async def _pump(origin: Connection, path: str, feeds: Sequence[_Feed], tally: TransferProgress) -> None:
     """Read the file once, from the first byte that somebody lacks, and hand it to all who lack it."""
     wants = {id(feed): await feed.have for feed in feeds}
     hungry = [(feed, have) for feed in feeds if (have := wants[id(feed)]) is not None]

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rbee_ssh.models.refs import HubRef, UrlRef
+from rbee_ssh.models.reference import HubRef, UrlRef
 from rbee_ssh.models.store import Note
 
 # A link goes into a downloader's configuration on the node, between double quotes.

@@ -11,16 +11,16 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 
+from rbee_ssh.concurrency import in_daemon_thread
 from rbee_ssh.errors import DownloadFailed, ModelForbidden, ModelInvalid, ModelNotFound
 from rbee_ssh.inventory import Timeouts
-from rbee_ssh.models.aside import aside
-from rbee_ssh.models.get import Redirects
 from rbee_ssh.models.gguf import MAX_HEADER, Gguf
 from rbee_ssh.models.header import read
-from rbee_ssh.models.refs import UrlRef
+from rbee_ssh.models.node_downloader import Redirects
+from rbee_ssh.models.reference import UrlRef
 from rbee_ssh.models.remote import Remote, RemoteFile
 from rbee_ssh.models.store import url_place
-from rbee_ssh.story import Story
+from rbee_ssh.reporter import Reporter
 
 ANSWER_SECONDS = 10.0
 LARGEST = 2**60  # bytes; where nobody tells how many there are
@@ -30,7 +30,7 @@ _STRONG = re.compile(r'"([!#-\[\]-~]{1,200})"')  # a weak ETag is no ground to j
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class UrlMetadata:
     """What a server says: HTTP status (0: it does not answer), bytes, ETag without quotes, the first four."""
 
     status: int
@@ -39,7 +39,7 @@ class Told:
     head: bytes = b""
 
 
-async def resolve(ref: UrlRef, timeouts: Timeouts, story: Story) -> Remote:
+async def resolve(ref: UrlRef, timeouts: Timeouts, reporter: Reporter) -> Remote:
     """Ask the server about the file, and read its first four bytes.
 
     Raises:
@@ -48,7 +48,7 @@ async def resolve(ref: UrlRef, timeouts: Timeouts, story: Story) -> Remote:
         ModelInvalid: it does not begin as a GGUF file does.
         DownloadFailed: it is redirected to what is not https, or too often.
     """
-    told = await aside(lambda: _ask(ref.url))
+    told = await in_daemon_thread(lambda: _ask(ref.url))
     details = {"reference": ref.display, "status": told.status}
     if told.status in (404, 410):
         raise ModelNotFound(f"{ref.display}: the server has no such file ({told.status})", details=details)
@@ -71,7 +71,7 @@ async def resolve(ref: UrlRef, timeouts: Timeouts, story: Story) -> Remote:
             details=details,
         )
     if told.size is None:
-        story.detail(f"{ref.display}: this machine learns nothing about it; the node may")
+        reporter.detail(f"{ref.display}: this machine learns nothing about it; the node may")
     place = url_place(ref.url, ref.sha256, ref.name)
     return Remote(ref, ref.display, told.etag, (RemoteFile(ref.display, place, told.size, ref.sha256),))
 
@@ -91,7 +91,7 @@ def header(url: str, size: int | None, shown: str) -> Gguf | None:
         return None
 
 
-def _ask(url: str) -> Told:
+def _ask(url: str) -> UrlMetadata:
     """Not a HEAD: a signed URL is signed for GET."""
     request = urllib.request.Request(url, headers={"Range": "bytes=0-3"})  # noqa: S310 # https, see refs
     try:
@@ -100,13 +100,13 @@ def _ask(url: str) -> Told:
             length = answer.headers.get("Content-Length", "")
             etag = _STRONG.fullmatch(answer.headers.get("ETag", ""))
             size = ranged[1] if ranged else length if answer.status == 200 else ""
-            return Told(
+            return UrlMetadata(
                 answer.status,
                 int(size) if re.fullmatch("[0-9]{1,18}", size) else None,
                 etag[1] if etag else None,
                 answer.read(4),
             )
     except urllib.error.HTTPError as error:
-        return Told(error.code)
+        return UrlMetadata(error.code)
     except (OSError, ValueError, http.client.HTTPException):
-        return Told(0)
+        return UrlMetadata(0)

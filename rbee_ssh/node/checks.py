@@ -64,7 +64,7 @@ class Forwarding:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class NodeObservation:
     """What was seen of a node up to the end, or up to `error`. Times are in seconds.
 
     `destination`: what to type behind `ssh`, None for this machine. `problem`: why there is no place for the
@@ -85,7 +85,7 @@ class Seen:
     error: RbeeError | None = None
 
 
-def checks(seen: Seen) -> tuple[Check, ...]:
+def checks(seen: NodeObservation) -> tuple[Check, ...]:
     """Every check once, in the order of NAMES; behind an error the rest are not tried."""
     done = {check.name: check for check in _way(seen)}
     if seen.facts is not None:
@@ -117,7 +117,7 @@ def clock_ahead(before: float, after: float, clock: float | None) -> float | Non
     return min(clock + 1 - before, 0.0)
 
 
-def _way(seen: Seen) -> Iterator[Check]:
+def _way(seen: NodeObservation) -> Iterator[Check]:
     """What was passed on the way in: all before the check that the error belongs to."""
     code = seen.error.code if seen.error else ""
     if code == "KEY_NOT_FOUND":
@@ -137,7 +137,7 @@ def _way(seen: Seen) -> Iterator[Check]:
         yield from _channel(seen)
 
 
-def _channel(seen: Seen) -> Iterator[Check]:
+def _channel(seen: NodeObservation) -> Iterator[Check]:
     tried, name = seen.forwarding, seen.node.name
     unix = seen.node.listen == "unix"
     opened, other = (tried.unix, tried.tcp) if unix else (tried.tcp, tried.unix)
@@ -166,7 +166,7 @@ def _channel(seen: Seen) -> Iterator[Check]:
         )
 
 
-def _there(seen: Seen, facts: Facts) -> Iterator[Check]:
+def _there(seen: NodeObservation, facts: Facts) -> Iterator[Check]:
     node = seen.node
     if seen.problem:
         fix = "its home directory (or XDG_STATE_HOME) must be writable"
@@ -183,7 +183,7 @@ def _there(seen: Seen, facts: Facts) -> Iterator[Check]:
     yield _clock(seen.clock)
 
 
-def _engine(seen: Seen, facts: Facts) -> tuple[Choice | None, Check]:
+def _engine(seen: NodeObservation, facts: Facts) -> tuple[Choice | None, Check]:
     node = seen.node
     try:
         choice = choose_engine(

@@ -11,10 +11,10 @@ from pathlib import Path
 from rbee_ssh.engines import EngineFound
 from rbee_ssh.engines.exit_status import in_words
 from rbee_ssh.inventory import Node
-from rbee_ssh.node import found, memory
-from rbee_ssh.node.found import PythonFound
+from rbee_ssh.node import engine_facts, free_memory
+from rbee_ssh.node.engine_facts import PythonFound
 from rbee_ssh.node.gpus import Gpu, apple, parse_nvidia, parse_rocm
-from rbee_ssh.node.text import clean, integer, plain
+from rbee_ssh.node.untrusted_text import clean, integer, plain
 
 SCRIPTS = (Path(__file__).with_name("engines.sh"), Path(__file__).with_name("facts.sh"))
 """The sources of the probe, in this order; the last line runs it with the arguments of `arguments`."""
@@ -121,16 +121,16 @@ def parse_facts(text: str) -> Facts:
         if "\t" in line
     ]
     one = _Lookup(records)
-    engines, python, problems = found.parse(records)
+    engines, python, problems = engine_facts.parse(records)
     os = one.text("os")
     if os == "Darwin":
         sysctl = one.lines("sysctl")
-        ram_total, ram_free = memory.macos(sysctl, one.lines("vm_stat"))
+        ram_total, ram_free = free_memory.macos(sysctl, one.lines("vm_stat"))
         cpu = clean(_after(sysctl, "machdep.cpu.brand_string:") or "") or None
         cpus = integer(_after(sysctl, "hw.ncpu:"))
         load = _after(sysctl, "vm.loadavg:")
     else:
-        ram_total, ram_free = memory.linux(one.lines("meminfo"), one.all("cgroup"))
+        ram_total, ram_free = free_memory.linux(one.lines("meminfo"), one.all("cgroup"))
         cpu, load = one.words("cpu_model") or one.words("board"), one.text("load")
         cpus = _listed(one.text("cpus_allowed") or "") or one.number("cpus")
     gpus = (*parse_nvidia(one.lines("nvidia")), *parse_rocm("\n".join(one.lines("rocm"))))
@@ -214,8 +214,8 @@ def _listed(ranges: str) -> int | None:
 
 def _load(text: str) -> float | None:
     """The first of the load averages: "0.52", on macOS "{ 1.52 1.63 1.74 }"."""
-    found = re.match(r"\{? ?([0-9]{1,6}[.,][0-9]{1,2})(?: |$)", text)
-    return float(found[1].replace(",", ".")) if found else None
+    first = re.match(r"\{? ?([0-9]{1,6}[.,][0-9]{1,2})(?: |$)", text)
+    return float(first[1].replace(",", ".")) if first else None
 
 
 def _disk(lines: Iterable[str]) -> int | None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rbee_ssh.node.text import clean, integer
+from rbee_ssh.node.untrusted_text import clean, integer
 
 MIB = 1024 * 1024
 

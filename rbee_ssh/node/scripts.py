@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 
 LIB = Path(__file__).with_name("lib.sh")
-LOOK = Path(__file__).with_name("look.sh")
+LOOK = Path(__file__).with_name("snapshot.sh")
 SUPERVISE = Path(__file__).with_name("supervise.sh")
 
 

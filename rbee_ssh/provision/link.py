@@ -32,10 +32,10 @@ from rbee_ssh.errors import (
     ResponseInvalid,
 )
 from rbee_ssh.provision import runners
+from rbee_ssh.provision.line_writer import LineWriter
 from rbee_ssh.provision.runners import Local, LocalScript, RemoteScript, TooMuch
 from rbee_ssh.provision.signer import Offered
-from rbee_ssh.provision.sink import Sink
-from rbee_ssh.provision.way import Way
+from rbee_ssh.provision.transport import SshTransport
 from rbee_ssh.ssh.quote import quote, wrap
 
 # How long a connection that broke may take to end.
@@ -47,7 +47,7 @@ logging.getLogger("paramiko").propagate = False
 
 
 @dataclass(slots=True)
-class Said:
+class ScriptOutput:
     """What a script of ours told: its exit status, and the last value of each key."""
 
     status: int = 0
@@ -69,7 +69,7 @@ class Link:
     node: str
     ssh: str
     context: Context
-    sink: Sink
+    sink: LineWriter
     cut: Callable[[], None]
 
     @property
@@ -77,7 +77,7 @@ class Link:
         return not isinstance(self.context, fabric.Connection)
 
 
-def connected(way: Way, ssh: str, sink: Sink) -> Link:
+def connected(way: SshTransport, ssh: str, sink: LineWriter) -> Link:
     """Fabric's connection, logged in. Blocks: not for the event loop's thread. To be closed by `cut`.
 
     Raises:
@@ -115,14 +115,14 @@ def connected(way: Way, ssh: str, sink: Sink) -> Link:
     return Link(way.node, ssh, connection, sink, cut)
 
 
-def on_this_machine(node: str, sink: Sink) -> Link:
+def on_this_machine(node: str, sink: LineWriter) -> Link:
     """The Context in which the same tasks run on localhost."""
     run = {**_RUN, "shell": "/bin/sh", **_streams(sink)}
     config = Config(lazy=True, overrides={"run": run, "runners": {"local": Local}})
     return Link(node, "", Context(config=config), sink, LocalScript.cut)
 
 
-def run_script(link: Link, body: str, args: Sequence[str]) -> Said:
+def run_script(link: Link, body: str, args: Sequence[str]) -> ScriptOutput:
     """Run POSIX sh in the link, as ssh/script.py does: on the stdin of `sh`, its arguments quoted.
 
     The script's $1 is the mark that its own lines start with. It runs as long as its stdin is open: that is
@@ -133,7 +133,7 @@ def run_script(link: Link, body: str, args: Sequence[str]) -> Said:
         ResponseInvalid: endless output.
     """
     mark = secrets.token_hex(8)
-    said = Said()
+    said = ScriptOutput()
 
     def take(key: str, value: str) -> None:
         said.values[key] = value
@@ -183,18 +183,18 @@ def put(link: Link, local: Path, remote: str) -> None:
 _RUN: dict[str, Any] = {"in_stream": False, "encoding": "utf-8", "echo": False, "pty": False}
 
 
-def _streams(sink: Sink) -> dict[str, Any]:
+def _streams(sink: LineWriter) -> dict[str, Any]:
     return {"out_stream": sink, "err_stream": sink}
 
 
-def _fabric_config(sink: Sink) -> fabric.Config:
+def _fabric_config(sink: LineWriter) -> fabric.Config:
     # lazy: no file is looked for. An empty SSHConfig of ours: none is read in its place.
     return fabric.Config(
         lazy=True, ssh_config=paramiko.SSHConfig(), overrides={"run": {**_RUN, **_streams(sink)}}
     )
 
 
-def _open(connection: fabric.Connection, way: Way) -> None:
+def _open(connection: fabric.Connection, way: SshTransport) -> None:
     details = {"node": way.node, "host": way.host, "port": way.port}
     try:
         connection.open()

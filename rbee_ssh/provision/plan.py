@@ -29,7 +29,7 @@ _ENDING = re.compile(r"\.(tar\.gz|tgz|zip|tar\.xz|tar)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class SetupRequest:
     """What the user asked for."""
 
     engine: str
@@ -79,7 +79,7 @@ def wanted(
     sha256: str | None,
     index_url: str | None,
     cmake_args: str | None,
-) -> Wanted:
+) -> SetupRequest:
     """The options of the command, if they fit together.
 
     Raises:
@@ -100,10 +100,10 @@ def wanted(
         raise UsageInvalid("--index-url is for Python packages; an archive is a file or URL of its own")
     if index_url and not _INDEX.fullmatch(index_url):
         raise UsageInvalid("--index-url is not a URL such as https://example.org/simple")
-    return Wanted(engine, backend, archive, index_url, cmake_args or None)
+    return SetupRequest(engine, backend, archive, index_url, cmake_args or None)
 
 
-def plan(node: Node, asked: Wanted, machine: Machine) -> Plan:
+def plan(node: Node, asked: SetupRequest, machine: Machine) -> Plan:
     """What to do on this node.
 
     Raises:
@@ -132,7 +132,7 @@ def plan(node: Node, asked: Wanted, machine: Machine) -> Plan:
     return PythonPlan(package, index, pattern, asked.cmake_args if package.companion else None)
 
 
-def _backend(node: Node, asked: Wanted, machine: Machine) -> str:
+def _backend(node: Node, asked: SetupRequest, machine: Machine) -> str:
     backend = asked.backend or node.backend
     if backend == "auto":
         if machine.gpus:
@@ -157,7 +157,7 @@ def _backend(node: Node, asked: Wanted, machine: Machine) -> str:
     )
 
 
-def _build_for(backend: str, node: Node, asked: Wanted, machine: Machine) -> str | None:
+def _build_for(backend: str, node: Node, asked: SetupRequest, machine: Machine) -> str | None:
     """The index with the engine's build for the GPU; None where it is compiled with CMAKE_ARGS."""
     name = next((gpu for gpu, kind in machine.gpus if kind == backend), backend)
     again = f"rbee nodes setup {quote(node.name)}"

@@ -11,7 +11,7 @@ from rbee_ssh.ssh.quote import quote
 from rbee_ssh.wording import quoted
 
 if TYPE_CHECKING:
-    from rbee_ssh.provision.link import Link, Said
+    from rbee_ssh.provision.link import Link, ScriptOutput
 
 # A name in /etc/os-release (ID, or one of ID_LIKE) → what makes `python3 -m venv` work there.
 _PACKAGES = {
@@ -44,7 +44,7 @@ _SAYS = {
 _LINES = 6
 
 
-def failed(link: Link, said: Said, last: Sequence[str]) -> RbeeError:
+def failed(link: Link, said: ScriptOutput, last: Sequence[str]) -> RbeeError:
     """The error for a script that gave up, or ended without a word.
 
     Args:
@@ -67,7 +67,7 @@ def failed(link: Link, said: Said, last: Sequence[str]) -> RbeeError:
     return SetupFailed(f"{node}: {at}{what}{_told(last)}", hint=_next(link, problem, said), details=details)
 
 
-def _next(link: Link, problem: str, said: Said) -> str:
+def _next(link: Link, problem: str, said: ScriptOutput) -> str:
     node = link.node
     again = f"rbee nodes setup {quote(node)}"
     if problem in ("no-venv", "old-python", "no-python"):

@@ -9,12 +9,12 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from rbee_ssh.inventory import Node
-from rbee_ssh.provision import link, way
+from rbee_ssh.provision import link, transport
+from rbee_ssh.provision.line_writer import LineWriter
 from rbee_ssh.provision.link import Link
-from rbee_ssh.provision.sink import Sink
+from rbee_ssh.reporter import Reporter
 from rbee_ssh.ssh.connection import Connection
-from rbee_ssh.ssh.wire import Wire
-from rbee_ssh.story import Story
+from rbee_ssh.ssh.connector import Connector
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -56,7 +56,7 @@ class Session:
 
 @contextlib.asynccontextmanager
 async def session(
-    node: Node, connection: Connection, wire: Wire, story: Story, *, ssh: str, prefix: str = ""
+    node: Node, connection: Connection, wire: Connector, reporter: Reporter, *, ssh: str, prefix: str = ""
 ) -> AsyncIterator[Session]:
     """A session with a node that `connection` of `wire` leads to.
 
@@ -67,11 +67,11 @@ async def session(
     Raises:
         NodeFault: the way there, or Fabric's login.
     """
-    sink = Sink(story, asyncio.get_running_loop(), prefix)
+    sink = LineWriter(reporter, asyncio.get_running_loop(), prefix)
     if connection.embedded:
         yield Session(link.on_this_machine(node.name, sink), connection)
         return
-    async with way.to_node(node, connection, wire) as there:
+    async with transport.to_node(node, connection, wire) as there:
         opened = await _in_thread(lambda: link.connected(there, ssh, sink))
         try:
             yield Session(opened, connection)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from paramiko import PKey
 from paramiko.auth_strategy import AuthSource, AuthStrategy, InMemoryPrivateKey
 
-from rbee_ssh.provision.way import Way
+from rbee_ssh.provision.transport import SshTransport
 from rbee_ssh.ssh.lean import asyncssh
 
 # What an agent may take to sign; somebody may have to touch a token or answer a question.
@@ -63,7 +63,7 @@ class Signer(PKey):  # type: ignore[misc]
 class Offered(AuthStrategy):  # type: ignore[misc]
     """The keys of a way, one after the other."""
 
-    def __init__(self, way: Way) -> None:
+    def __init__(self, way: SshTransport) -> None:
         super().__init__(ssh_config=None)
         self._way = way
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rbee_ssh.registry.entry import ENDED_STATES, WorkerEntry
 from rbee_ssh.registry.registry import Registry, default_path
+from rbee_ssh.registry.worker_entry import ENDED_STATES, WorkerEntry
 
 __all__ = ["ENDED_STATES", "Registry", "WorkerEntry", "default_path"]

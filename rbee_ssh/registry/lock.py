@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rbee_ssh.errors import RegistryLocked
-from rbee_ssh.story import Story
+from rbee_ssh.reporter import Reporter
 
 SAY_AFTER = 1.0  # seconds of waiting before the user is told what for
 
 
 @dataclass(frozen=True, slots=True)
-class Holder:
+class LockHolder:
     """Who signed the lock last."""
 
     pid: int
@@ -25,15 +25,15 @@ class Holder:
     command: str
 
 
-def parse_holder(text: str) -> Holder | None:
+def parse_holder(text: str) -> LockHolder | None:
     """The signature in a lock file: `PID HOST COMMAND`; None when it is not one."""
     words = text.strip().split(" ", 2)
     if len(words) != 3 or not (words[0].isascii() and words[0].isdigit()):
         return None
-    return Holder(int(words[0]), words[1], words[2])
+    return LockHolder(int(words[0]), words[1], words[2])
 
 
-def refusal(path: Path, holder: Holder | None, here: str, waited: float) -> RegistryLocked:
+def refusal(path: Path, holder: LockHolder | None, here: str, waited: float) -> RegistryLocked:
     """The error of a lock that was not given up in `waited` seconds; `here` is this machine's host name."""
     if holder is None:
         who, hint = "another command", f"see who has it open: fuser -v {path}"
@@ -57,7 +57,7 @@ def refusal(path: Path, holder: Holder | None, here: str, waited: float) -> Regi
 
 
 @contextmanager
-def locked(path: Path, *, shared: bool, timeout: float, story: Story, command: str) -> Iterator[None]:
+def locked(path: Path, *, shared: bool, timeout: float, reporter: Reporter, command: str) -> Iterator[None]:
     """Holds the lock at `path` while the block runs.
 
     Args:
@@ -69,7 +69,7 @@ def locked(path: Path, *, shared: bool, timeout: float, story: Story, command: s
         RegistryLocked: it was held all that time.
         OSError: the lock file cannot be made or opened.
     """
-    descriptor = _acquire(path, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, timeout, story)
+    descriptor = _acquire(path, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, timeout, reporter)
     try:
         _sign(descriptor, command)
         yield
@@ -77,7 +77,7 @@ def locked(path: Path, *, shared: bool, timeout: float, story: Story, command: s
         os.close(descriptor)
 
 
-def _acquire(path: Path, mode: int, timeout: float, story: Story) -> int:
+def _acquire(path: Path, mode: int, timeout: float, reporter: Reporter) -> int:
     began = time.monotonic()
     said = False
     while True:
@@ -89,7 +89,7 @@ def _acquire(path: Path, mode: int, timeout: float, story: Story) -> int:
                     raise refusal(path, _holder(descriptor), _here(), timeout)
                 if waited >= SAY_AFTER and not said:
                     said = True
-                    story.say("waiting for another command to let go of the registry")
+                    reporter.say("waiting for another command to let go of the registry")
                 # Uneven pauses, so that sixteen waiting commands do not knock in step.
                 time.sleep(0.001 + 0.019 * os.urandom(1)[0] / 255)
             # Whoever deletes the state directory takes the lock file with it. A lock on a deleted file
@@ -123,7 +123,7 @@ def _sign(descriptor: int, command: str) -> None:
     os.ftruncate(descriptor, len(signature))
 
 
-def _holder(descriptor: int) -> Holder | None:
+def _holder(descriptor: int) -> LockHolder | None:
     holder = parse_holder(os.pread(descriptor, 4096, 0).decode(errors="replace"))
     if holder is None or (holder.host == _here() and not _alive(holder.pid)):
         return None  # the last to sign has gone: one of several readers, or killed before the next signed

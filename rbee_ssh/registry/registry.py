@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from rbee_ssh.registry import entry as entries
-from rbee_ssh.registry.entry import WorkerEntry
+from rbee_ssh.registry import worker_entry as entries
 from rbee_ssh.registry.lock import locked
-from rbee_ssh.story import Story
+from rbee_ssh.registry.worker_entry import WorkerEntry
+from rbee_ssh.reporter import Reporter
 
 if TYPE_CHECKING:
     from tinydb.table import Table
@@ -52,10 +52,10 @@ class Registry:
     """
 
     def __init__(
-        self, path: Path, *, story: Story, lock_timeout: float = 10.0, command: str = "rbee"
+        self, path: Path, *, reporter: Reporter, lock_timeout: float = 10.0, command: str = "rbee"
     ) -> None:
         self.path = path
-        self._story = story
+        self._story = reporter
         self._lock_timeout = lock_timeout
         self._command = command
         self._client_id: str | None = None
@@ -213,7 +213,7 @@ class Registry:
             self.path.with_suffix(".lock"),
             shared=shared,
             timeout=self._lock_timeout,
-            story=self._story,
+            reporter=self._story,
             command=self._command,
         ):
             yield

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 from rbee_ssh.errors import SshConfigInvalid
 from rbee_ssh.inventory import Node
-from rbee_ssh.inventory.words import host_problem
+from rbee_ssh.inventory.readers import host_problem
 from rbee_ssh.ssh import destination
 from rbee_ssh.ssh.lean import asyncssh
 from rbee_ssh.wording import nearest, quoted

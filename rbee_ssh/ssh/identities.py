@@ -40,7 +40,7 @@ class Agent:
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class OfferedKeys:
     """What one login offers: `keys`, in order, and what they were taken from."""
 
     keys: tuple[asyncssh.SSHKeyPair, ...]
@@ -49,7 +49,7 @@ class Offer:
 
 
 @contextlib.asynccontextmanager
-async def offer(target: Destination) -> AsyncIterator[Offer]:
+async def offer(target: Destination) -> AsyncIterator[OfferedKeys]:
     """The keys for one login. Those of the agent sign as long as the context is open."""
     paths = candidates(target.identity_file, target.identity_files)
     files = load(paths)
@@ -57,7 +57,9 @@ async def offer(target: Destination) -> AsyncIterator[Offer]:
     # Only the named keys, also of the agent's: a full agent must not use up the server's MaxAuthTries.
     only = paths if target.identity_file is not None or target.identities_only else None
     async with agent(target.agent_path, only) as found:
-        yield Offer((*files.keypairs, *found.keys) if named else (*found.keys, *files.keypairs), files, found)
+        yield OfferedKeys(
+            (*files.keypairs, *found.keys) if named else (*found.keys, *files.keypairs), files, found
+        )
 
 
 def candidates(explicit: Path | None, configured: Sequence[str] | None) -> list[Path]:

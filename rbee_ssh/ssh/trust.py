@@ -14,15 +14,15 @@ from pathlib import Path
 from rbee_ssh.errors import NodeUnreachable, UsageInvalid
 from rbee_ssh.inventory import Node
 from rbee_ssh.ssh import config, destination, known_hosts
+from rbee_ssh.ssh.connector import Connector, reason
 from rbee_ssh.ssh.destination import Destination
 from rbee_ssh.ssh.lean import asyncssh
+from rbee_ssh.ssh.login import host_key_refused
 from rbee_ssh.ssh.quote import quote
-from rbee_ssh.ssh.refusals import host_key_refused
-from rbee_ssh.ssh.wire import Wire, reason
 
 
 @dataclass(frozen=True, slots=True)
-class Fetched:
+class PresentedKey:
     """A host key as the server presents it, and where it would be written."""
 
     node: str
@@ -37,7 +37,7 @@ class Fetched:
     hashed: bool = False  # ssh would hash the name, whatever the file has
 
 
-async def fetch(wire: Wire, node: Node) -> Fetched:
+async def fetch(wire: Connector, node: Node) -> PresentedKey:
     """Ask the node for its host key, through its jump hosts. Nothing else is sent.
 
     Args:
@@ -67,7 +67,7 @@ async def fetch(wire: Wire, node: Node) -> Fetched:
     if stands and not known:
         # Beside the old key the new one would be trusted for good, whoever holds it.
         raise host_key_refused(target, entries, key, asyncssh.HostKeyNotVerifiable("changed"))
-    return Fetched(
+    return PresentedKey(
         node=node.name,
         host=target.host,
         port=target.port,
@@ -81,7 +81,7 @@ async def fetch(wire: Wire, node: Node) -> Fetched:
     )
 
 
-async def _ask(wire: Wire, target: Destination, known: asyncssh.SSHKnownHosts) -> asyncssh.SSHKey:
+async def _ask(wire: Connector, target: Destination, known: asyncssh.SSHKnownHosts) -> asyncssh.SSHKey:
     """The key the server presents, of the type that known_hosts has for it where it has both."""
     try:
         tunnel = await wire.tunnel_to(target)
@@ -108,7 +108,7 @@ async def _ask(wire: Wire, target: Destination, known: asyncssh.SSHKnownHosts) -
     return key
 
 
-def save(fetched: Fetched) -> None:
+def save(fetched: PresentedKey) -> None:
     """Append the key to known_hosts; the name is hashed where the file's other names are, or ssh would.
 
     Raises:

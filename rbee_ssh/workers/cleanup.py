@@ -9,9 +9,9 @@ from pathlib import Path
 from rbee_ssh.errors import RbeeError
 from rbee_ssh.node.scripts import LIB, LOOK, compose
 from rbee_ssh.ssh import script
+from rbee_ssh.ssh.pool import ConnectionPool
 from rbee_ssh.workers import records
-from rbee_ssh.workers.fleet import Fleet
-from rbee_ssh.workers.look import complain, remember
+from rbee_ssh.workers.records import complain, remember
 from rbee_ssh.workers.stop import STOP
 
 CLEANUP = Path(__file__).with_name("cleanup.sh")
@@ -35,7 +35,7 @@ class CleanupReport:
     unreachable: dict[str, RbeeError] = field(default_factory=dict)
 
 
-async def cleanup(fleet: Fleet, *, idle: float, dry_run: bool, any_owner: bool) -> CleanupReport:
+async def cleanup(pool: ConnectionPool, *, idle: float, dry_run: bool, any_owner: bool) -> CleanupReport:
     """Stop the workers that have been idle for `idle` seconds; forget the dead; adopt the forgotten.
 
     One run at a time: while another of this control machine is under way, nothing is done.
@@ -44,19 +44,19 @@ async def cleanup(fleet: Fleet, *, idle: float, dry_run: bool, any_owner: bool) 
         dry_run: only say what would be done.
         any_owner: also those that another control machine started.
     """
-    with fleet.registry.alone("cleanup") as alone:
+    with pool.registry.alone("cleanup") as alone:
         if not alone:
-            fleet.story.detail("another cleanup is under way")
+            pool.reporter.detail("another cleanup is under way")
             return CleanupReport()
-        return await _cleanup(fleet, idle=idle, dry_run=dry_run, any_owner=any_owner)
+        return await _cleanup(pool, idle=idle, dry_run=dry_run, any_owner=any_owner)
 
 
-async def _cleanup(fleet: Fleet, *, idle: float, dry_run: bool, any_owner: bool) -> CleanupReport:
-    term = fleet.inventory.timeouts.term
+async def _cleanup(pool: ConnectionPool, *, idle: float, dry_run: bool, any_owner: bool) -> CleanupReport:
+    term = pool.inventory.timeouts.term
     args = [
         str(int(idle)),
         "1" if dry_run else "",
-        "" if any_owner else fleet.registry.client_id(),
+        "" if any_owner else pool.registry.client_id(),
         str(int(term)),
     ]
     stopped: list[str] = []
@@ -66,14 +66,14 @@ async def _cleanup(fleet: Fleet, *, idle: float, dry_run: bool, any_owner: bool)
 
     async def one(name: str) -> None:
         try:
-            connection = await fleet.connect(name, tries=1)
+            connection = await pool.connect(name, tries=1)
             result = await script.run(connection, BODY, args, timeout=term + 60)
             seen = records.parse(result.stdout.split("\n"))
             complain(connection, seen)
         except RbeeError as error:
             unreachable[name] = error
             return
-        remember(fleet, name, seen)
+        remember(pool, name, seen)
         for word, worker_id, why in seen.results:
             if word == "stopped":
                 stopped.append(worker_id)
@@ -84,9 +84,9 @@ async def _cleanup(fleet: Fleet, *, idle: float, dry_run: bool, any_owner: bool)
             elif word == "pruned":
                 pruned.append(worker_id)
             elif word == "forced":
-                fleet.story.warn(f"worker {worker_id} on {name} did not end on TERM and was killed")
+                pool.reporter.warn(f"worker {worker_id} on {name} did not end on TERM and was killed")
 
-    await asyncio.gather(*(one(name) for name in fleet.inventory.nodes))
+    await asyncio.gather(*(one(name) for name in pool.inventory.nodes))
     # A machine that stands in the inventory under two names told everything twice.
     over = {*stopped, *pruned}
     left = {worker_id: why for worker_id, why in kept if worker_id not in over}

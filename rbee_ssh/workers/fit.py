@@ -12,10 +12,12 @@ from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from rbee_ssh.engines.devices import backend_of
+from rbee_ssh.errors import ModelFault, RamShort, VramShort
 from rbee_ssh.models.memory import Estimate, Need
 from rbee_ssh.node.choose import Choice
 from rbee_ssh.node.facts import Facts
 from rbee_ssh.workers.records import Record
+from rbee_ssh.workers.resolve import STEP
 from rbee_ssh.workers.types import LIVE_STATES
 
 KIB = 1024
@@ -24,7 +26,7 @@ STARTING = ("starting", "loading")
 
 
 @dataclass(frozen=True, slots=True)
-class Holder:
+class MemoryHolder:
     """A worker that holds memory of the kind in question, and what would be free without it. Bytes."""
 
     id: str
@@ -42,14 +44,14 @@ class Holder:
 
 
 @dataclass(frozen=True, slots=True)
-class Balance:
+class MemoryCheck:
     """What a worker will take of one kind of memory, and what there is of it. Bytes."""
 
     kind: str  # RAM or VRAM
     need: Need
     have: int
     free: int  # as the node says, without what its workers still need
-    holders: tuple[Holder, ...]
+    holders: tuple[MemoryHolder, ...]
 
     @property
     def short(self) -> bool:
@@ -57,7 +59,7 @@ class Balance:
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class MemoryBudget:
     """What a worker will take, and what is left beside it. Bytes; None where nobody can tell."""
 
     ram: int
@@ -66,11 +68,11 @@ class Room:
     device_left: int | None = None
 
 
-def room(estimate: Estimate, found: Iterable[Balance]) -> Room:
+def room(estimate: Estimate, found: Iterable[MemoryCheck]) -> MemoryBudget:
     """The room for a worker on a node where nothing of it is short."""
     by_kind = {one.kind: one for one in found}
     ram, device = by_kind.get(RAM), by_kind.get(VRAM)
-    return Room(
+    return MemoryBudget(
         ram=ram.need.total if ram else estimate.ram.total,
         device=estimate.device.total,
         ram_left=ram.have - ram.need.total if ram else None,
@@ -80,7 +82,7 @@ def room(estimate: Estimate, found: Iterable[Balance]) -> Room:
 
 def balances(
     estimate: Estimate, facts: Facts, choice: Choice, records: Iterable[Record], *, path: str, owner: str
-) -> list[Balance]:
+) -> list[MemoryCheck]:
     """Each kind of memory that the worker will take, and that the node can tell of.
 
     Args:
@@ -94,11 +96,11 @@ def balances(
     if (free := facts.ram_free_bytes) is not None:
         need = _together(estimate) if shared else estimate.ram
         holders = _holders(records, owner, ram_held, ("metal", "cpu") if shared else ("cpu",))
-        found.append(Balance(RAM, need, max(free - ram_spoken_for(records, path), 0), free, holders))
+        found.append(MemoryCheck(RAM, need, max(free - ram_spoken_for(records, path), 0), free, holders))
     if estimate.device.total and not shared and (free := device_free(facts, choice)) is not None:
         claimed = sum(device_held(record) for record in _beside(records, choice, STARTING))
         holders = _holders(_beside(records, choice, LIVE_STATES), owner, device_held, (choice.backend,))
-        found.append(Balance(VRAM, estimate.device, max(free - claimed, 0), free, holders))
+        found.append(MemoryCheck(VRAM, estimate.device, max(free - claimed, 0), free, holders))
     return found
 
 
@@ -137,9 +139,9 @@ def device_count(facts: Facts, choice: Choice) -> int:
     return max(len(named) or len([gpu for gpu in facts.gpus if gpu.backend == choice.backend]), 1)
 
 
-def to_stop(short: Balance) -> list[Holder]:
+def to_stop(short: MemoryCheck) -> list[MemoryHolder]:
     """The idle workers of ours that make room, oldest first, no more than it takes; none if all do not."""
-    chosen: list[Holder] = []
+    chosen: list[MemoryHolder] = []
     have = short.have
     for holder in sorted((h for h in short.holders if h.can_go), key=lambda h: h.created):
         if have >= short.need.total:
@@ -210,10 +212,10 @@ def _beside(records: Iterable[Record], choice: Choice, states: Iterable[str]) ->
 
 def _holders(
     records: Iterable[Record], owner: str, held: Callable[[Record], int], backends: Container[str]
-) -> tuple[Holder, ...]:
+) -> tuple[MemoryHolder, ...]:
     """Those that hold something, most first. Only those on these backends would make room by going."""
     found = [
-        Holder(
+        MemoryHolder(
             id=record.id,
             model=record.told("model"),
             state=record.state,
@@ -225,3 +227,97 @@ def _holders(
         for record in records
     ]
     return tuple(sorted((one for one in found if one.held), key=lambda one: -one.held))
+
+
+MIB = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class ShortRequest:
+    """What was asked for, as far as the error tells it."""
+
+    node: str
+    model: str
+    context: int
+    parallel: int
+    evict: bool
+    trained: int | None = None  # the longest text that the model was made for
+
+
+def shortage(short: MemoryCheck, wanted: ShortRequest, need_at: Callable[[int], int]) -> ModelFault:
+    """The error of a shortage.
+
+    Args:
+        need_at: bytes of this kind of memory that it would need with a context of so many tokens.
+    """
+    kind, need = short.kind, short.need
+    where = "on the GPU" if kind == VRAM else "of RAM"
+    text = (
+        f"{wanted.model} with a context of {wanted.context} tokens"
+        + (f" × {wanted.parallel}" if wanted.parallel > 1 else "")
+        + f" needs {up(need.total)} MiB {where} of node {wanted.node!r}"
+        f" ({made_of(need)}), and {short.have // MIB} MiB are free"
+    )
+    if short.holders:
+        text += "; of the rest, workers hold: " + ", ".join(map(_holder, short.holders))
+    context = fitting_context(need_at, short.have, min(wanted.context, (wanted.trained or 2**40) + STEP))
+    hint = _hint(short, wanted, context)
+    details = {
+        "node": wanted.node,
+        "context": wanted.context,
+        "parallel": wanted.parallel,
+        "need_mib": up(need.total),
+        "have_mib": short.have // MIB,
+        "need_bytes": need.total,
+        "have_bytes": short.have,
+        "free_bytes": short.free,
+        "parts": need.parts,
+        "fitting_context": context,
+        "workers": [
+            {"id": one.id, "model": one.model, "state": one.state, "bytes": one.held, "ours": one.ours}
+            for one in short.holders
+        ],
+    }
+    if kind == VRAM:
+        return VramShort(text, hint=hint, details=details)
+    return RamShort(text, hint=hint, details=details)
+
+
+def made_of(need: Need) -> str:
+    """The parts in MiB, such as: weights 94, KV cache 180, compute 120, engine 128."""
+    return ", ".join(f"{name} {up(size)}" for name, size in need.parts.items())
+
+
+def up(size: int) -> int:
+    """Bytes as MiB, rounded up."""
+    return -(-size // MIB)
+
+
+def fitting_context(need_at: Callable[[int], int], have: int, context: int) -> int | None:
+    """The largest context below this one that fits, in whole steps; None when not even one step does."""
+    low, high = 0, (context - 1) // STEP
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if need_at(middle * STEP) <= have else (low, middle - 1)
+    return low * STEP or None
+
+
+def _holder(one: MemoryHolder) -> str:
+    whose = "" if one.ours else ", another control machine's"
+    return f"{one.id} ({one.model}, {up(one.held)} MiB, {one.state}{whose})"
+
+
+def _hint(short: MemoryCheck, wanted: ShortRequest, context: int | None) -> str:
+    lines = []
+    if context is not None:
+        lines.append(f"--context {context} fits")
+    enough = [one for one in short.holders if short.have + one.held >= short.need.total]
+    if enough:
+        lines.append(f"rbee workers stop {min(enough, key=lambda one: one.held).id}")
+    elif short.have + sum(one.held for one in short.holders) >= short.need.total:
+        lines.append("rbee workers stop " + " ".join(one.id for one in short.holders))
+    if not wanted.evict and any(one.can_go for one in short.holders):
+        lines.append("without --no-evict, idle workers are stopped to make room")
+    if context is None or not lines:
+        lines.append("take a smaller quant of the model, or another node")
+    return "\n".join(lines)

@@ -10,15 +10,15 @@ from rbee_ssh import inventory as inventories
 from rbee_ssh.errors import ApiKeyRejected, RbeeError, WorkerStalled, WorkerStartFailed
 from rbee_ssh.registry import Registry, WorkerEntry
 from rbee_ssh.ssh.connection import ChannelRefused, Connection
-from rbee_ssh.workers.fleet import Fleet, Serving
+from rbee_ssh.ssh.pool import ConnectionPool, ServingWorker
+from rbee_ssh.workers.resolve import ResolvedRequest, resolve
 from rbee_ssh.workers.types import Event, InferRequest
-from rbee_ssh.workers.wish import Wish, wish
 
 # A worker can be stopped between being found and being asked, by its lease or a cleanup: then the next one.
 TRIES = 5
 
 
-async def infer(fleet: Fleet, request: InferRequest, emit: Callable[[Event], None]) -> None:
+async def infer(pool: ConnectionPool, request: InferRequest, emit: Callable[[Event], None]) -> None:
     """Answer one prompt, event by event: Started, Token and Thinking, Done.
 
     Raises:
@@ -26,7 +26,7 @@ async def infer(fleet: Fleet, request: InferRequest, emit: Callable[[Event], Non
     """
     try:
         async with asyncio.timeout(request.timeout):
-            await _answer(fleet, request, emit)
+            await _answer(pool, request, emit)
     except TimeoutError:
         raise WorkerStalled(
             f"no complete answer within {request.timeout} s",
@@ -34,38 +34,38 @@ async def infer(fleet: Fleet, request: InferRequest, emit: Callable[[Event], Non
         ) from None
     except asyncio.CancelledError:
         if not request.remove:
-            fleet.tell_started()
+            pool.tell_started()
         raise
     finally:
         if request.remove:
-            await _remove(fleet)
+            await _remove(pool)
 
 
-async def _remove(fleet: Fleet) -> None:
+async def _remove(pool: ConnectionPool) -> None:
     """Stop what this command started, ready or not."""
     from rbee_ssh.workers.stop import stop_on
 
-    for worker_id, node in fleet.started.items():
-        await stop_on(await fleet.connect(node), [worker_id], drain=0)
-        fleet.registry.forget(worker_id)
+    for worker_id, node in pool.started.items():
+        await stop_on(await pool.connect(node), [worker_id], drain=0)
+        pool.registry.forget(worker_id)
 
 
-async def _answer(fleet: Fleet, request: InferRequest, emit: Callable[[Event], None]) -> None:
+async def _answer(pool: ConnectionPool, request: InferRequest, emit: Callable[[Event], None]) -> None:
     """Answer by the first worker that does."""
-    serving = await _warm(fleet, request)
-    from rbee_ssh.workers.ask import Missed, ask
+    serving = await _warm(pool, request)
+    from rbee_ssh.workers.ask import WorkerGone, ask
 
     rejected = 0
     missed = None
     for number in range(TRIES):
         if number == TRIES - 1 and missed is not None and missed.reused:
-            await _put_right(fleet, missed)
+            await _put_right(pool, missed)
         if serving is None:
-            serving = await _full(fleet, request)
+            serving = await _full(pool, request)
         try:
-            await ask(fleet, serving, request, emit)
+            await ask(pool, serving, request, emit)
             return
-        except Missed as error:
+        except WorkerGone as error:
             refused = isinstance(error.__cause__, ChannelRefused) or not serving.entry.api_key
             missed, serving = serving if refused else None, None
         except ApiKeyRejected:
@@ -80,39 +80,39 @@ async def _answer(fleet: Fleet, request: InferRequest, emit: Callable[[Event], N
     )
 
 
-async def _put_right(fleet: Fleet, serving: Serving) -> None:
-    from rbee_ssh.workers.unreachable import put_right
+async def _put_right(pool: ConnectionPool, serving: ServingWorker) -> None:
+    from rbee_ssh.workers.ready import put_right
 
-    await put_right(fleet, serving)
+    await put_right(pool, serving)
 
 
-async def _warm(fleet: Fleet, request: InferRequest) -> Serving | None:
+async def _warm(pool: ConnectionPool, request: InferRequest) -> ServingWorker | None:
     """The worker that the registry remembers for this very request, None when there is none."""
-    names = [request.worker.node] if request.worker.node is not None else list(fleet.inventory.nodes)
-    nodes = [inventories.node(fleet.inventory, name) for name in names]
-    wishes = [wish(request.worker, fleet.inventory, node) for node in nodes]
+    names = [request.worker.node] if request.worker.node is not None else list(pool.inventory.nodes)
+    nodes = [inventories.node(pool.inventory, name) for name in names]
+    wishes = [resolve(request.worker, pool.inventory, node) for node in nodes]
     if len(names) == 1:
         # This node will be asked whatever is remembered of it, and its login takes longer than the look.
-        fleet.begin(names[0])
-    for entry in await asyncio.to_thread(_remembered, fleet.registry, wishes):
+        pool.begin(names[0])
+    for entry in await asyncio.to_thread(_remembered, pool.registry, wishes):
         try:
-            connection = await fleet.connect(entry.node, tries=None if len(names) == 1 else 1)
+            connection = await pool.connect(entry.node, tries=None if len(names) == 1 else 1)
             if entry.port is None or await _still_ours(connection, entry):
-                return Serving(connection, entry, True)
+                return ServingWorker(connection, entry, True)
         except RbeeError:
             if len(names) == 1:
                 raise
-            fleet.story.detail(f"{entry.node} has a worker for this and cannot be reached")
+            pool.reporter.detail(f"{entry.node} has a worker for this and cannot be reached")
     return None
 
 
 async def _still_ours(connection: Connection, entry: WorkerEntry) -> bool:
-    from rbee_ssh.workers.look import still_ours
+    from rbee_ssh.workers.records import still_ours
 
     return await still_ours(connection, entry)
 
 
-def _remembered(registry: Registry, wishes: Sequence[Wish]) -> list[WorkerEntry]:
+def _remembered(registry: Registry, wishes: Sequence[ResolvedRequest]) -> list[WorkerEntry]:
     """The workers to try, node by node."""
     # The longest import of what comes next, while the node is busy with the login.
     importlib.import_module("rbee_ssh.workers.ask")
@@ -127,10 +127,10 @@ def _remembered(registry: Registry, wishes: Sequence[Wish]) -> list[WorkerEntry]
     return found
 
 
-async def _full(fleet: Fleet, request: InferRequest) -> Serving:
+async def _full(pool: ConnectionPool, request: InferRequest) -> ServingWorker:
     from rbee_ssh.workers import records
     from rbee_ssh.workers.start import acquire
 
-    got = await acquire(fleet, request.worker)
+    got = await acquire(pool, request.worker)
     name = got.connection.name
-    return Serving(got.connection, records.entry(got.record, name), got.reused)
+    return ServingWorker(got.connection, records.entry(got.record, name), got.reused)

@@ -7,14 +7,16 @@ from collections.abc import Sequence
 
 from rbee_ssh.errors import RbeeError, WorkerUnknown
 from rbee_ssh.registry import WorkerEntry
+from rbee_ssh.ssh.pool import ConnectionPool
 from rbee_ssh.ssh.quote import quote
 from rbee_ssh.workers import records
-from rbee_ssh.workers.fleet import Fleet
-from rbee_ssh.workers.look import look, remember
+from rbee_ssh.workers.records import remember, snapshot
 from rbee_ssh.workers.types import LIVE_STATES, Worker
 
 
-async def list_workers(fleet: Fleet, nodes: Sequence[str]) -> tuple[list[Worker], dict[str, RbeeError]]:
+async def list_workers(
+    pool: ConnectionPool, nodes: Sequence[str]
+) -> tuple[list[Worker], dict[str, RbeeError]]:
     """All workers on the nodes (all nodes of the inventory when none is named).
 
     A node that does not answer is in the second value, and its remembered workers are `unknown`.
@@ -23,33 +25,33 @@ async def list_workers(fleet: Fleet, nodes: Sequence[str]) -> tuple[list[Worker]
     Raises:
         NodeUnknown: a name that is not in the inventory.
     """
-    names = list(nodes) or list(fleet.inventory.nodes)
+    names = list(nodes) or list(pool.inventory.nodes)
     found: dict[str, list[Worker]] = {}
     unreachable: dict[str, RbeeError] = {}
 
     async def one(name: str) -> None:
         try:
-            connection = await fleet.connect(name, tries=1 if len(names) > 1 else None)
-            seen = await look(connection)
+            connection = await pool.connect(name, tries=1 if len(names) > 1 else None)
+            seen = await snapshot(connection)
         except RbeeError as error:
             if error.exit_status == 2:
                 raise
             unreachable[name] = error
-            found[name] = [_unknown(entry) for entry in fleet.registry.workers(name)]
+            found[name] = [_unknown(entry) for entry in pool.registry.workers(name)]
             return
-        remember(fleet, name, seen)
+        remember(pool, name, seen)
         found[name] = [records.worker(record, name) for record in seen.records if record.state != "stopped"]
 
     await asyncio.gather(*(one(name) for name in names))
-    if fleet.inventory.nodes.keys() <= set(names):
-        tell_of_others(fleet)
+    if pool.inventory.nodes.keys() <= set(names):
+        tell_of_others(pool)
     return [worker for name in names for worker in found.get(name, [])], unreachable
 
 
-def tell_of_others(fleet: Fleet) -> None:
+def tell_of_others(pool: ConnectionPool) -> None:
     """Say where workers are remembered that this inventory does not lead to: another one may, or a former."""
-    for node in sorted({entry.node for entry in fleet.registry.workers()} - fleet.inventory.nodes.keys()):
-        fleet.story.say(
+    for node in sorted({entry.node for entry in pool.registry.workers()} - pool.inventory.nodes.keys()):
+        pool.reporter.say(
             f"workers were started on {node}, which this inventory does not have; they end with their lease, "
             f"or by an inventory that has it (rbee nodes add {quote(node)})"
         )
@@ -75,20 +77,20 @@ def _unknown(entry: WorkerEntry) -> Worker:
     )
 
 
-async def find_worker(fleet: Fleet, worker_id: str) -> Worker:
+async def find_worker(pool: ConnectionPool, worker_id: str) -> Worker:
     """A worker by its id, or by the start of it when that is enough.
 
     Raises:
         WorkerUnknown: none, or several.
         RbeeError: its node cannot be reached, or no node at all.
     """
-    entry = fleet.registry.find(worker_id)
-    if entry is not None and entry.node in fleet.inventory.nodes:
-        workers, unreachable = await list_workers(fleet, [entry.node])
+    entry = pool.registry.find(worker_id)
+    if entry is not None and entry.node in pool.inventory.nodes:
+        workers, unreachable = await list_workers(pool, [entry.node])
         if unreachable:
             raise next(iter(unreachable.values()))
     else:
-        workers, unreachable = await list_workers(fleet, [])
+        workers, unreachable = await list_workers(pool, [])
     # By id: a machine that stands in the inventory under two names shows its workers twice, or, where it can
     # be reached under one of them only, as unknown beside what they are.
     by_id = {w.id: w for w in sorted(workers, key=lambda w: w.state != "unknown")}
@@ -96,7 +98,7 @@ async def find_worker(fleet: Fleet, worker_id: str) -> Worker:
     matching = matching or [w for w in by_id.values() if worker_id and w.id.startswith(worker_id)]
     if len(matching) == 1:
         return matching[0]
-    if not matching and len(unreachable) == len(fleet.inventory.nodes) > 0:
+    if not matching and len(unreachable) == len(pool.inventory.nodes) > 0:
         raise next(iter(unreachable.values()))  # nobody can tell
     known = sorted(worker.id for worker in by_id.values() if worker.state in LIVE_STATES)
     silent = f" on the nodes that answered; {', '.join(sorted(unreachable))} did not" if unreachable else ""

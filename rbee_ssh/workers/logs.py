@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from rbee_ssh.errors import ResponseInvalid
 from rbee_ssh.ssh import script
+from rbee_ssh.ssh.pool import ConnectionPool
 from rbee_ssh.ssh.quote import quote
-from rbee_ssh.workers.fleet import Fleet
 from rbee_ssh.workers.listing import find_worker
 from rbee_ssh.workers.types import Worker
 
@@ -30,7 +30,7 @@ wait "$TAIL"
 
 
 async def follow_log(
-    fleet: Fleet, worker_id: str, *, follow: bool, lines: int, write: Callable[[bytes], None]
+    pool: ConnectionPool, worker_id: str, *, follow: bool, lines: int, write: Callable[[bytes], None]
 ) -> None:
     """Write the last lines of the log, and with `follow` what comes, until cancelled.
 
@@ -39,8 +39,8 @@ async def follow_log(
         NodeFault: its node.
         ResponseInvalid: the log cannot be read there, or, without `follow`, does not end.
     """
-    worker = await find_worker(fleet, worker_id)
-    connection = await fleet.connect(worker.node)
+    worker = await find_worker(pool, worker_id)
+    connection = await pool.connect(worker.node)
     body = _FOLLOW if follow else 'tail -n "$2" "$1"'
     loop = asyncio.get_running_loop()
     began, length = loop.time(), 0

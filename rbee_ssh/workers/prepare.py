@@ -11,21 +11,20 @@ from rbee_ssh import inventory as inventories
 from rbee_ssh.errors import ModelInvalid, ModelNotFound, RbeeError, UsageInvalid
 from rbee_ssh.inventory import Node
 from rbee_ssh.models import deliver, header
-from rbee_ssh.models.header import Known
-from rbee_ssh.models.refs import HubRef, LocalFileRef, NodeFileRef, UrlRef
+from rbee_ssh.models.header import CachedHeader
+from rbee_ssh.models.reference import HubRef, LocalFileRef, NodeFileRef, UrlRef
 from rbee_ssh.models.remote import Remote, from_memo, memo_key
 from rbee_ssh.models.store import in_store, part_of
 from rbee_ssh.node.choose import Choice, choose_engine, named_engine
 from rbee_ssh.node.facts import Facts, ModelFile
 from rbee_ssh.node.probe import probe
 from rbee_ssh.ssh.connection import Connection
+from rbee_ssh.ssh.pool import ConnectionPool
 from rbee_ssh.ssh.quote import quote
 from rbee_ssh.workers import records
-from rbee_ssh.workers.fleet import Fleet
-from rbee_ssh.workers.look import complain, remember
-from rbee_ssh.workers.records import Look, Record
+from rbee_ssh.workers.records import Record, WorkerSnapshot, complain, remember
+from rbee_ssh.workers.resolve import ResolvedRequest, match, resolve
 from rbee_ssh.workers.types import LIVE_STATES, WorkerRequest
-from rbee_ssh.workers.wish import Wish, match, wish
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,35 +43,37 @@ class Prepared:
     """Everything known about serving a wish on its node. `model` is None when the file has to come there:
     sent from here (`source`), or from the hub or a URL (`remote`)."""
 
-    wish: Wish
+    request: ResolvedRequest
     connection: Connection
     facts: Facts
-    look: Look
+    look: WorkerSnapshot
     choice: Choice
     model: ModelOnNode | None
     source: deliver.Source | None
     remote: Remote | None = None
-    known: Known | None = None  # of the model's file
+    known: CachedHeader | None = None  # of the model's file
 
     @property
     def path(self) -> str:
         """Where the model is, or will be, on the node, as the node is asked for it."""
-        return _path_on_node(self.wish, self.source, self.remote)
+        return _path_on_node(self.request, self.source, self.remote)
 
     @property
     def summed(self) -> bool:
         """Whether it can be told that the node lacks the model: a local file is known by its SHA-256."""
-        return self.wish.local is None or self.wish.node.embedded or self.source is not None
+        return self.request.local is None or self.request.node.embedded or self.source is not None
 
     @property
     def model_size(self) -> int:
         """Bytes of the model with all its parts, wherever it is now; 0 when nobody has told."""
         if self.model is not None:
             return self.model.total
-        return self.wish.local_bytes or (self.remote.size if self.remote else None) or 0
+        return self.request.local_bytes or (self.remote.size if self.remote else None) or 0
 
     def match_of(self, model: ModelOnNode) -> str:
-        return match(self.wish, self.choice.engine, self.choice.backend, model.path, model.size, model.mtime)
+        return match(
+            self.request, self.choice.engine, self.choice.backend, model.path, model.size, model.mtime
+        )
 
     @property
     def same(self) -> Record | None:
@@ -85,21 +86,21 @@ class Prepared:
         return living[0] if living else None
 
 
-async def prepare_all(fleet: Fleet, request: WorkerRequest) -> list[Prepared]:
+async def prepare_all(pool: ConnectionPool, request: WorkerRequest) -> list[Prepared]:
     """The nodes that can serve the request: the one it names, or all that can.
 
     Raises:
         RbeeError: of the named node; without a name, of the first node if none can.
     """
-    names = [request.node] if request.node is not None else list(fleet.inventory.nodes)
+    names = [request.node] if request.node is not None else list(pool.inventory.nodes)
     if not names:
         raise UsageInvalid("the inventory has no node", hint="add a [nodes.NAME] with a host")
-    wishes = [wish(request, fleet.inventory, inventories.node(fleet.inventory, name)) for name in names]
-    source = await _source(fleet, wishes)
-    remote = await remote_of(fleet, wishes)
+    wishes = [resolve(request, pool.inventory, inventories.node(pool.inventory, name)) for name in names]
+    source = await _source(pool, wishes)
+    remote = await remote_of(pool, wishes)
     tries = None if len(wishes) == 1 else 1
     answers = await asyncio.gather(
-        *(prepare(fleet, one, source, remote, tries) for one in wishes), return_exceptions=True
+        *(prepare(pool, one, source, remote, tries) for one in wishes), return_exceptions=True
     )
     able = [answer for answer in answers if isinstance(answer, Prepared)]
     refused = [answer for answer in answers if isinstance(answer, RbeeError)]
@@ -107,21 +108,21 @@ async def prepare_all(fleet: Fleet, request: WorkerRequest) -> list[Prepared]:
         if isinstance(answer, BaseException) and not isinstance(answer, RbeeError):
             raise answer
     for error in refused if able else refused[1:]:
-        (fleet.story.detail if able else fleet.story.warn)(error.message)
+        (pool.reporter.detail if able else pool.reporter.warn)(error.message)
     if not able:
         raise refused[0]
     return able
 
 
-async def _source(fleet: Fleet, wishes: list[Wish]) -> deliver.Source | None:
+async def _source(pool: ConnectionPool, wishes: list[ResolvedRequest]) -> deliver.Source | None:
     """The local file's identity, when a node would need it sent: every node but this machine."""
     for one in wishes:
         if one.local is not None and not one.node.embedded:
-            return await deliver.identify(one.local, fleet.registry, fleet.story)
+            return await deliver.identify(one.local, pool.registry, pool.reporter)
     return None
 
 
-async def remote_of(fleet: Fleet, wishes: list[Wish]) -> Remote | None:
+async def remote_of(pool: ConnectionPool, wishes: list[ResolvedRequest]) -> Remote | None:
     """What a reference to the hub or a URL meant when it was last asked for, or else means now.
 
     Not asked again: a model does not change because somebody uploads another one, and a node that has it
@@ -129,17 +130,21 @@ async def remote_of(fleet: Fleet, wishes: list[Wish]) -> Remote | None:
     """
     for one in wishes:
         if isinstance(one.ref, HubRef | UrlRef):
-            known = from_memo(one.ref, fleet.registry.facts(memo_key(one.ref)))
+            known = from_memo(one.ref, pool.registry.facts(memo_key(one.ref)))
             if known is not None:
                 return known
-            from rbee_ssh.workers.pull import resolve_or_find
+            from rbee_ssh.library.pull import resolve_or_find
 
-            return await resolve_or_find(fleet, one.ref, [each.node.name for each in wishes])
+            return await resolve_or_find(pool, one.ref, [each.node.name for each in wishes])
     return None
 
 
 async def prepare(
-    fleet: Fleet, wanted: Wish, source: deliver.Source | None, remote: Remote | None, tries: int | None
+    pool: ConnectionPool,
+    wanted: ResolvedRequest,
+    source: deliver.Source | None,
+    remote: Remote | None,
+    tries: int | None,
 ) -> Prepared:
     """One node asked for one wish.
 
@@ -152,9 +157,9 @@ async def prepare(
         RbeeError: the way to the node, its engines, or the model on it.
     """
     node = wanted.node
-    connection = await fleet.connect(node.name, tries=tries)
+    connection = await pool.connect(node.name, tries=tries)
     path = _path_on_node(wanted, source, remote)
-    known = header.remembered(fleet.registry, node.name, path) if path else None
+    known = header.remembered(pool.registry, node.name, path) if path else None
     answer = await probe(
         connection,
         node,
@@ -166,7 +171,7 @@ async def prepare(
     )
     look = records.parse(answer.look)
     complain(connection, look)
-    remember(fleet, node.name, look)
+    remember(pool, node.name, look)
     choice = choose_engine(
         answer.facts,
         engine=wanted.engine,
@@ -177,7 +182,7 @@ async def prepare(
     )
     model = _model(wanted, answer.facts, path, remote)
     return Prepared(
-        wish=wanted,
+        request=wanted,
         connection=connection,
         facts=answer.facts,
         look=look,
@@ -185,11 +190,13 @@ async def prepare(
         model=model,
         source=source,
         remote=remote,
-        known=_known(fleet, node.name, path, known, answer.facts.model) if model else None,
+        known=_known(pool, node.name, path, known, answer.facts.model) if model else None,
     )
 
 
-def _known(fleet: Fleet, node: str, path: str, known: Known | None, file: ModelFile | None) -> Known | None:
+def _known(
+    pool: ConnectionPool, node: str, path: str, known: CachedHeader | None, file: ModelFile | None
+) -> CachedHeader | None:
     """What is known of the file there: what was remembered of it, or what the probe has just brought."""
     if file is None or file.size is None or file.mtime is None:
         return None
@@ -197,8 +204,8 @@ def _known(fleet: Fleet, node: str, path: str, known: Known | None, file: ModelF
         return known
     if not file.head:
         return None
-    known = Known(file.size, file.mtime, header.parse(file.head, file.size, file.path, node))
-    header.remember(fleet.registry, node, path, known)
+    known = CachedHeader(file.size, file.mtime, header.parse(file.head, file.size, file.path, node))
+    header.remember(pool.registry, node, path, known)
     return known
 
 
@@ -220,7 +227,7 @@ def ssh_words(node: Node, nodes: Mapping[str, Node]) -> str:
     return " ".join(map(quote, [*words, address(node)]))
 
 
-def _path_on_node(wanted: Wish, source: deliver.Source | None, remote: Remote | None) -> str:
+def _path_on_node(wanted: ResolvedRequest, source: deliver.Source | None, remote: Remote | None) -> str:
     """Where the model is, or will be, on the node."""
     if isinstance(wanted.ref, NodeFileRef):
         return wanted.ref.path
@@ -231,7 +238,7 @@ def _path_on_node(wanted: Wish, source: deliver.Source | None, remote: Remote | 
     return in_store(wanted.node.models_dir, remote.files[0].place) if remote is not None else ""
 
 
-def _model(wanted: Wish, facts: Facts, path: str, remote: Remote | None) -> ModelOnNode | None:
+def _model(wanted: ResolvedRequest, facts: Facts, path: str, remote: Remote | None) -> ModelOnNode | None:
     """The model file, None when it has to come there first.
 
     Raises:

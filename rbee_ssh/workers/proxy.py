@@ -24,7 +24,7 @@ _REASONS = {401: "Unauthorized", 431: "Request Header Fields Too Large", 502: "B
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class UpstreamChannel:
     """An open channel to a worker, and the key that it wants."""
 
     connection: Connection
@@ -33,7 +33,7 @@ class Way:
     writer: asyncssh.SSHWriter[bytes]
 
 
-Open = Callable[[], AbstractAsyncContextManager[Way]]
+Open = Callable[[], AbstractAsyncContextManager[UpstreamChannel]]
 
 
 @contextlib.asynccontextmanager

@@ -6,16 +6,16 @@ import asyncio
 import time
 
 from rbee_ssh.engines.base import Engine, Readiness
-from rbee_ssh.errors import ApiKeyRejected, ResponseInvalid
-from rbee_ssh.ssh import http
+from rbee_ssh.errors import ApiKeyRejected, ForwardingRefused, ResponseInvalid
+from rbee_ssh.reporter import Reporter
+from rbee_ssh.ssh import http, script
 from rbee_ssh.ssh.connection import ChannelRefused, Connection
-from rbee_ssh.story import Story
-from rbee_ssh.workers import failure
-from rbee_ssh.workers.look import one
-from rbee_ssh.workers.moving import moved
-from rbee_ssh.workers.records import Record
+from rbee_ssh.ssh.lean import asyncssh
+from rbee_ssh.ssh.pool import ConnectionPool, ServingWorker
+from rbee_ssh.workers import failures
+from rbee_ssh.workers.records import Record, moved, record_of
+from rbee_ssh.workers.stop import stop_on
 from rbee_ssh.workers.types import LIVE_STATES
-from rbee_ssh.workers.unreachable import forwarding_refused
 
 # How often an answer is looked for: after a tenth of the time that was waited, so that a small model, which
 # loads in a fraction of a second, is not kept waiting.
@@ -32,7 +32,7 @@ class Stopped(Exception):
 
 
 async def wait_ready(
-    connection: Connection, engine: Engine, record: Record, model_bytes: int, story: Story
+    connection: Connection, engine: Engine, record: Record, model_bytes: int, reporter: Reporter
 ) -> Record:
     """Ask the worker until it says that it is ready.
 
@@ -58,7 +58,7 @@ async def wait_ready(
         if record.state in ("stopping", "stopped"):
             raise Stopped
         if record.state not in LIVE_STATES:
-            raise failure.start_failed(record, connection.name, engine.name)
+            raise failures.start_failed(record, connection.name, engine.name)
         try:
             async with (
                 asyncio.timeout(max(connection.timeouts.http_connect, BEAT)),
@@ -92,17 +92,76 @@ async def wait_ready(
                 raise await forwarding_refused(connection, record) from error
         now = time.monotonic()
         if now - last_beat >= BEAT:
-            newer = await one(connection, record.id)
+            newer = await record_of(connection, record.id)
             if newer is None:
                 raise Stopped
             if moved(progress, newer, seconds=now - last_progress, share=ANSWERING):
                 progress, last_progress = newer, now
             record, last_beat = newer, now
             if now - last_said >= BEAT:
-                story.say(f"loading on {connection.name}: {now - began:.0f} s")
+                reporter.say(f"loading on {connection.name}: {now - began:.0f} s")
                 last_said = now
             if now - last_progress > patience:
-                raise failure.start_timeout(
+                raise failures.start_timeout(
                     record, connection.name, record.id, patience, "made no progress with loading"
                 )
         await asyncio.sleep(min(max((now - began) / 10, SHORTEST_WAIT), LONGEST_WAIT))
+
+
+async def put_right(pool: ConnectionPool, serving: ServingWorker) -> None:
+    """Stop the worker if it has lost its socket or its key: it could not be used before its lease ends.
+
+    To be asked only when several requests failed: a worker whose retirement is being tried is out of reach
+    for some milliseconds.
+
+    Raises:
+        ForwardingRefused: it has both, so that it must be the SSH server that does not let us through.
+        NodeFault: the connection or its shell.
+    """
+    connection, name = serving.connection, serving.entry.id
+    record = await record_of(connection, name)
+    if record is None or record.state not in ("idle", "busy"):
+        return
+    socket = record.text("socket")
+    there = not socket or not (await script.run(connection, '[ -S "$1" ]', [socket])).status
+    if there and record.key:
+        raise await forwarding_refused(connection, record)
+    pool.reporter.warn(
+        f"worker {name} on {connection.name} has lost its {'key' if there else 'socket'} and is stopped"
+    )
+    await stop_on(connection, [name], drain=connection.timeouts.drain)
+
+
+async def forwarding_refused(connection: Connection, record: Record) -> ForwardingRefused:
+    """The worker lives and listens, and the channel to it does not open."""
+    unix = bool(record.text("socket"))
+    directive = "AllowStreamLocalForwarding" if unix else "AllowTcpForwarding"
+    fix = f"{directive} yes (or local) in its sshd_config"
+    if not unix:
+        what = (
+            f"{directive} is off, PermitOpen leaves 127.0.0.1 out, or the key's line in authorized_keys says "
+            "restrict"
+        )
+    elif await _tcp_is_forbidden(connection):
+        what = (
+            "no channel at all: restrict in the key's line of authorized_keys, or DisableForwarding in its "
+            "sshd_config"
+        )
+        fix += ", and restrict,port-forwarding in that line"
+    else:
+        what = f"{directive} is off"
+        fix = f'set listen = "tcp" for node {connection.name} in the inventory, or {fix}'
+    return ForwardingRefused(
+        f"node {connection.name!r}: its SSH server does not let us reach the worker: {what}",
+        hint=fix,
+        details={"node": connection.name, "directive": directive},
+    )
+
+
+async def _tcp_is_forbidden(connection: Connection) -> bool:
+    """Whether the server refuses a channel to a port, too. Of a stream-local one it never says why."""
+    try:
+        async with connection.stream(None, 1):
+            return False
+    except ChannelRefused as refused:
+        return getattr(refused.__cause__, "code", None) == asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED

@@ -1,4 +1,4 @@
-"""What a node told of its workers (node/look.sh), as values. All of it is data from a stranger."""
+"""What a node told of its workers (node/snapshot.sh), as values. All of it is data from a stranger."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from rbee_ssh.node import script_errors
 from rbee_ssh.node.scripts import LIB, LOOK, compose
-from rbee_ssh.node.text import plain
+from rbee_ssh.node.untrusted_text import plain
 from rbee_ssh.registry import WorkerEntry
+from rbee_ssh.ssh import script
+from rbee_ssh.ssh.connection import Connection
+from rbee_ssh.ssh.pool import ConnectionPool
 from rbee_ssh.workers.types import LIVE_STATES, STATES, Worker
 
 # More than a node can run; one that tells of more is broken or hostile, and all of them would be remembered.
@@ -88,7 +92,7 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class WorkerSnapshot:
     """Everything a look brought: the workers, where new ones go, and what else the script said."""
 
     records: tuple[Record, ...] = ()
@@ -114,7 +118,7 @@ _TOP = {"root": "root", "sockets": "sockets", "boot-id": "boot_id", "problem": "
 _RESULTS = frozenset({"stopped", "forced", "kept", "pruned", "unknown", "alive"})
 
 
-def parse(lines: Iterable[str]) -> Look:
+def parse(lines: Iterable[str]) -> WorkerSnapshot:
     """Read look.sh's output. Lines that are not of its form are skipped."""
     top: dict[str, Any] = {}
     records: list[Record] = []
@@ -150,7 +154,7 @@ def parse(lines: Iterable[str]) -> Look:
             worker, _, why = value.partition("\t")
             if is_id(worker) and len(results) < MAX_WORKERS:
                 results.append((key, worker, plain(why, _LONGEST)))
-    return Look(records=tuple(records), results=tuple(results), **top)
+    return WorkerSnapshot(records=tuple(records), results=tuple(results), **top)
 
 
 def is_id(text: str) -> bool:
@@ -220,3 +224,68 @@ def entry(record: Record, node: str, requests: tuple[str, ...] = ()) -> WorkerEn
         parallel=parallel if isinstance(parallel, int) else 1,
         created=record.created or 0.0,
     )
+
+
+async def snapshot(connection: Connection) -> WorkerSnapshot:
+    """The workers of a node, now.
+
+    Raises:
+        NodeFault: the connection or its shell.
+    """
+    result = await script.run(connection, LOOK_BODY, timeout=30.0)
+    seen = parse(result.stdout.split("\n"))
+    complain(connection, seen)
+    return seen
+
+
+def complain(connection: Connection, seen: WorkerSnapshot) -> None:
+    """Raise what the script said stood in its way.
+
+    Raises:
+        ShellUnusable: no place for a state directory.
+        NodeLocked: another command holds the node's lock, for more than 10 s.
+    """
+    if seen.problem:
+        raise script_errors.unwritable(connection.name, seen.problem)
+    if seen.locked_by:
+        raise script_errors.locked(connection.name, seen.locked_by)
+
+
+def remember(pool: ConnectionPool, node: str, seen: WorkerSnapshot) -> None:
+    """Put what the node told into the registry: the node is the truth."""
+    pool.registry.sync_node(node, [entry(record, node) for record in seen.records])
+
+
+async def record_of(connection: Connection, worker_id: str) -> Record | None:
+    """A single worker's record, None when the node has none of that id."""
+    return (await snapshot(connection)).record(worker_id)
+
+
+async def still_ours(connection: Connection, entry: WorkerEntry) -> bool:
+    """Whether a remembered TCP port is still our worker's: another user may have taken it, and would be
+    shown the API key. A socket in our own directory needs no such look."""
+    record = await record_of(connection, entry.id)
+    return record is not None and record.state in ("idle", "busy") and record.port == entry.port
+
+
+MIB = 2**20
+
+
+def moved(before: Record, after: Record, *, seconds: float, share: float) -> bool:
+    """Whether it computed, wrote into its log, or filled memory.
+
+    Args:
+        seconds: between the two looks. Its supervisor counts CPU time every 5 s: less shows nothing.
+        share: of one CPU, which it takes though it gets nowhere: to answer whether it is ready, say.
+    """
+    spent = (after.number("cpu") or 0) - (before.number("cpu") or 0)  # hundredths of a second
+    return (
+        spent > share * seconds * 100
+        or after.text("log-size") != before.text("log-size")
+        or _memory(after) - _memory(before) >= MIB
+    )
+
+
+def _memory(record: Record) -> int:
+    own, files, _ = record.memory
+    return own + files

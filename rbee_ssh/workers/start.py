@@ -6,24 +6,24 @@ import asyncio
 import json
 import secrets
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rbee_ssh import engines
-from rbee_ssh.engines.base import LaunchSettings
+from rbee_ssh.engines.base import Launch, LaunchSettings
 from rbee_ssh.errors import ForwardingRefused, ModelNotFound, RbeeError, WorkerStartFailed, WorkerStartTimeout
 from rbee_ssh.models import deliver, outgoing, receiver
 from rbee_ssh.node.scripts import LIB, LOOK, SUPERVISE, compose, source
 from rbee_ssh.ssh import script
 from rbee_ssh.ssh.connection import Connection
-from rbee_ssh.workers import failure, measure, placement, records, room
-from rbee_ssh.workers.fit import Room
-from rbee_ssh.workers.fleet import Fleet
-from rbee_ssh.workers.launch import run_sh, socket_path
-from rbee_ssh.workers.look import complain
+from rbee_ssh.ssh.pool import ConnectionPool
+from rbee_ssh.ssh.quote import quote, words
+from rbee_ssh.workers import eviction, failures, measured_memory, placement, records
+from rbee_ssh.workers.fit import MemoryBudget
 from rbee_ssh.workers.prepare import ModelOnNode, Prepared, prepare, prepare_all
 from rbee_ssh.workers.ready import Stopped, wait_ready
-from rbee_ssh.workers.records import Look, Record
+from rbee_ssh.workers.records import Record, WorkerSnapshot, complain
 from rbee_ssh.workers.stop import stop_on
 from rbee_ssh.workers.types import LIVE_STATES, Worker, WorkerRequest
 
@@ -41,27 +41,27 @@ class Acquired:
     reused: bool
 
 
-async def start_worker(fleet: Fleet, request: WorkerRequest) -> tuple[Worker, bool]:
+async def start_worker(pool: ConnectionPool, request: WorkerRequest) -> tuple[Worker, bool]:
     """A ready worker for the request; True when it was there before.
 
     Raises:
         RbeeError: whatever stands in the way, see cases in errors.py.
     """
     try:
-        got = await acquire(fleet, request)
+        got = await acquire(pool, request)
     except asyncio.CancelledError:
-        fleet.tell_started()
+        pool.tell_started()
         raise
     return records.worker(got.record, got.connection.name), got.reused
 
 
-async def acquire(fleet: Fleet, request: WorkerRequest) -> Acquired:
+async def acquire(pool: ConnectionPool, request: WorkerRequest) -> Acquired:
     """As `start_worker`, with the connection."""
     for _ in range(TRIES - 1):
-        got = await _acquire(fleet, request)
+        got = await _acquire(pool, request)
         if got is not None:
             return got
-    got = await _acquire(fleet, request)
+    got = await _acquire(pool, request)
     if got is None:
         raise WorkerStartFailed(
             f"other commands started or stopped workers before this one could, {TRIES} times",
@@ -70,44 +70,44 @@ async def acquire(fleet: Fleet, request: WorkerRequest) -> Acquired:
     return got
 
 
-async def _acquire(fleet: Fleet, request: WorkerRequest) -> Acquired | None:
-    able = await prepare_all(fleet, request)
-    chosen = able[0] if len(able) == 1 else await _place(fleet, able, evict=request.evict)
+async def _acquire(pool: ConnectionPool, request: WorkerRequest) -> Acquired | None:
+    able = await prepare_all(pool, request)
+    chosen = able[0] if len(able) == 1 else await _place(pool, able, evict=request.evict)
     if chosen.choice.warning:
-        fleet.story.warn(chosen.choice.warning)
+        pool.reporter.warn(chosen.choice.warning)
     for problem in chosen.facts.problems:
-        fleet.story.detail(f"{chosen.wish.node.name}: {problem}")
+        pool.reporter.detail(f"{chosen.request.node.name}: {problem}")
     found = None
     if chosen.model is None:
-        chosen = await _elsewhere(fleet, chosen)
+        chosen = await _elsewhere(pool, chosen)
     if chosen.same is None:  # also before a file is sent: it may be large
-        chosen, found = await room.ensure(fleet, chosen, evict=request.evict)
+        chosen, found = await eviction.ensure(pool, chosen, evict=request.evict)
     model = chosen.model
     if model is None:
-        brought = await _bring(fleet, chosen)
+        brought = await _bring(pool, chosen)
         # Its header is there now, and what is free may have changed while it came.
-        chosen = await prepare(fleet, chosen.wish, chosen.source, chosen.remote, None)
+        chosen = await prepare(pool, chosen.request, chosen.source, chosen.remote, None)
         if chosen.same is None:
-            chosen, found = await room.ensure(fleet, chosen, evict=request.evict)
+            chosen, found = await eviction.ensure(pool, chosen, evict=request.evict)
         # The node may have had the same bytes in another place.
         model = chosen.model or brought
-    return await _find_or_start(fleet, chosen, model, found)
+    return await _find_or_start(pool, chosen, model, found)
 
 
-async def _elsewhere(fleet: Fleet, chosen: Prepared) -> Prepared:
+async def _elsewhere(pool: ConnectionPool, chosen: Prepared) -> Prepared:
     """With the model, where the node has it in another place of its store: a worker may have it, too.
 
     Raises:
         RbeeError: as fetch.find and receiver.find.
     """
-    models_dir = chosen.wish.node.models_dir
+    models_dir = chosen.request.node.models_dir
     if chosen.remote is not None and chosen.remote.files[0].sha256 is not None:
         from rbee_ssh.models.fetch import find
 
-        if await find(chosen.connection, chosen.remote, models_dir, fleet.story) is None:
+        if await find(chosen.connection, chosen.remote, models_dir, pool.reporter) is None:
             return chosen
-        return await prepare(fleet, chosen.wish, None, chosen.remote, None)  # it is linked to its place now
-    if chosen.source is None or chosen.wish.local_bytes != chosen.source.size:
+        return await prepare(pool, chosen.request, None, chosen.remote, None)  # it is linked to its place now
+    if chosen.source is None or chosen.request.local_bytes != chosen.source.size:
         return chosen  # of parts, each has to be looked for, and deliver_all does
     source = chosen.source
     placed = await receiver.find(chosen.connection, models_dir, source.sha256, source.size)
@@ -116,49 +116,51 @@ async def _elsewhere(fleet: Fleet, chosen: Prepared) -> Prepared:
     return replace(chosen, model=ModelOnNode(placed.path, placed.size, placed.mtime, placed.size))
 
 
-async def _bring(fleet: Fleet, chosen: Prepared) -> ModelOnNode:
+async def _bring(pool: ConnectionPool, chosen: Prepared) -> ModelOnNode:
     """The model to a node that has not got it.
 
     Raises:
         RbeeError: as pull and deliver_all.
     """
-    node = chosen.wish.node
+    node = chosen.request.node
     if chosen.remote is not None:
-        from rbee_ssh.models.pull import pull
+        from rbee_ssh.models.obtain import pull
 
-        got = await pull(chosen.connection, chosen.remote, node.models_dir, fleet.registry, fleet.story)
+        got = await pull(chosen.connection, chosen.remote, node.models_dir, pool.registry, pool.reporter)
         return ModelOnNode(got.path, got.size, got.mtime, got.size)
     if chosen.source is None:
-        raise ModelNotFound(f"{chosen.wish.shown} is not on {node.name}")
+        raise ModelNotFound(f"{chosen.request.shown} is not on {node.name}")
     path, sha256 = Path(chosen.source.stamp[0]), chosen.source.sha256
-    files = outgoing.model_files(path, fleet.registry, sha256)
+    files = outgoing.model_files(path, pool.registry, sha256)
     try:
-        placed = await deliver.deliver_all(chosen.connection, files, node.models_dir, fleet.story)
+        placed = await deliver.deliver_all(chosen.connection, files, node.models_dir, pool.reporter)
     finally:
         for file in files:
             await file.close()
     return ModelOnNode(placed.path, placed.size, placed.mtime, chosen.model_size)
 
 
-async def _place(fleet: Fleet, able: list[Prepared], *, evict: bool) -> Prepared:
+async def _place(pool: ConnectionPool, able: list[Prepared], *, evict: bool) -> Prepared:
     """The node that serves: see `placement.choose`."""
-    owner = fleet.registry.client_id()
+    owner = pool.registry.client_id()
     if any(one.same is not None for one in able):
-        offers = [room.Offer()] * len(able)  # one of those it will be
+        offers = [eviction.MemoryOffer()] * len(able)  # one of those it will be
     else:
-        answers = await asyncio.gather(*(room.expected(fleet, one) for one in able), return_exceptions=True)
+        answers = await asyncio.gather(
+            *(eviction.expected(pool, one) for one in able), return_exceptions=True
+        )
         told = [answer for answer in answers if not isinstance(answer, BaseException)]
         for answer in answers:
             if isinstance(answer, BaseException) and (not isinstance(answer, RbeeError) or not told):
                 raise answer
             if isinstance(answer, RbeeError):
-                fleet.story.detail(answer.message)
+                pool.reporter.detail(answer.message)
         able = [prepared for prepared, _ in told]
-        offers = [room.offer(prepared, estimate, owner) for prepared, estimate in told]
+        offers = [eviction.offer(prepared, estimate, owner) for prepared, estimate in told]
     name = placement.choose(
         [
             placement.Candidate(
-                node=one.wish.node.name,
+                node=one.request.node.name,
                 ready=one.same is not None and one.same.state in ("idle", "busy"),
                 live=one.same is not None,
                 has_model=one.model is not None,
@@ -169,15 +171,15 @@ async def _place(fleet: Fleet, able: list[Prepared], *, evict: bool) -> Prepared
             for one, offered in zip(able, offers, strict=True)
         ]
     )
-    return next(prepared for prepared in able if prepared.wish.node.name == name)
+    return next(prepared for prepared in able if prepared.request.node.name == name)
 
 
 async def _find_or_start(
-    fleet: Fleet, prepared: Prepared, model: ModelOnNode, found_room: Room | None
+    pool: ConnectionPool, prepared: Prepared, model: ModelOnNode, found_room: MemoryBudget | None
 ) -> Acquired | None:
     """One script under the node's lock decides; None when what it found was being retired, or somebody was
     faster and has taken the room."""
-    wanted, connection = prepared.wish, prepared.connection
+    wanted, connection = prepared.request, prepared.connection
     found = prepared.choice.engine
     engine = engines.by_name(found.name)
     worker_id = secrets.token_hex(6)
@@ -204,7 +206,7 @@ async def _find_or_start(
     patience = timeouts.start
     if not engine.binds_before_load:
         patience = timeouts.load + timeouts.load_per_gib * model.total / 2**30
-    owner = fleet.registry.client_id()
+    owner = pool.registry.client_id()
     spec = {
         "node": connection.name,
         "model": wanted.shown,
@@ -222,10 +224,10 @@ async def _find_or_start(
         "need_device": found_room.device if found_room else 0,
     }
     if prepared.same is None:
-        fleet.story.say(f"starting {engine.name} with {Path(model.path).name} on {connection.name}")
-        if warning := room.beyond(prepared):
-            fleet.story.warn(warning)
-    fleet.started[worker_id] = connection.name  # before it is: the answer may never reach us
+        pool.reporter.say(f"starting {engine.name} with {Path(model.path).name} on {connection.name}")
+        if warning := eviction.beyond(prepared):
+            pool.reporter.warn(warning)
+    pool.started[worker_id] = connection.name  # before it is: the answer may never reach us
     seen = await _run_start(
         connection,
         [
@@ -248,23 +250,23 @@ async def _find_or_start(
         patience,
     )
     if seen.crowded:
-        fleet.story.say(f"the workers of {connection.name} changed meanwhile; looking again")
+        pool.reporter.say(f"the workers of {connection.name} changed meanwhile; looking again")
     if not seen.new:
-        del fleet.started[worker_id]
+        del pool.started[worker_id]
     record = seen.records[-1] if seen.records else None
     if record is None or record.state in ("stopping", "stopped"):
         return None
     if record.state not in LIVE_STATES:
-        raise failure.start_failed(record, connection.name, engine.name)
+        raise failures.start_failed(record, connection.name, engine.name)
     reused = not seen.new
     listening = record.state != "starting" and (engine.binds_before_load or record.state != "loading")
     try:
         if not listening:
-            raise failure.start_timeout(record, connection.name, record.id, patience, "did not answer")
+            raise failures.start_timeout(record, connection.name, record.id, patience, "did not answer")
         if record.state in ("starting", "loading") or not reused:
-            record = await wait_ready(connection, engine, record, model.total, fleet.story)
+            record = await wait_ready(connection, engine, record, model.total, pool.reporter)
     except Stopped:
-        fleet.story.say(f"another command stopped worker {record.id} on {connection.name}; looking again")
+        pool.reporter.say(f"another command stopped worker {record.id} on {connection.name}; looking again")
         return None
     except WorkerStartTimeout:
         # Whoever started it: it did nothing while we watched, and is in the way of the next one.
@@ -274,13 +276,13 @@ async def _find_or_start(
         if not reused:
             await stop_on(connection, [record.id], drain=0)  # nobody could ever reach it
         raise
-    fleet.registry.put(records.entry(record, connection.name, (wanted.fingerprint,)))
+    pool.registry.put(records.entry(record, connection.name, (wanted.fingerprint,)))
     if not reused:
-        fleet.later(measure.keep(fleet.registry, prepared, model, record.id))
+        pool.later(measured_memory.keep(pool.registry, prepared, model, record.id))
     return Acquired(connection, record, reused)
 
 
-def _decided(prepared: Prepared, found: Room | None) -> list[str]:
+def _decided(prepared: Prepared, found: MemoryBudget | None) -> list[str]:
     """What the decision to start a worker rests on: the workers that were seen, the bytes left beside it."""
     known = " ".join(record.id for record in prepared.look.records)
     if prepared.same is not None:  # nobody asked whether there is room for another one
@@ -289,9 +291,33 @@ def _decided(prepared: Prepared, found: Room | None) -> list[str]:
     return [known, *("" if size is None else str(size) for size in left)]
 
 
-async def _run_start(connection: Connection, args: list[str], patience: float) -> Look:
+async def _run_start(connection: Connection, args: list[str], patience: float) -> WorkerSnapshot:
     body = compose(LIB, LOOK, START)
     result = await script.run(connection, body, args, timeout=patience + 30)
     seen = records.parse(result.stdout.split("\n"))
     complain(connection, seen)
     return seen
+
+
+def run_sh(launch: Launch, node_env: Iterable[tuple[str, str]], directory: str) -> str:
+    """The script that becomes the engine.
+
+    What the engine needs is set over the user's env; the API key is read from its file into the one variable
+    that wants it, after both. Nothing secret stands in this text.
+    """
+    lines = ["#!/bin/sh", "umask 077", f"cd {quote(directory)} || exit 1", "export RBEE_WORKER"]
+    lines += [f"export {name}={quote(value)}" for name, value in (*node_env, *launch.env)]
+    if launch.key_env is not None:
+        lines += [f"IFS= read -r {launch.key_env} <key", f"export {launch.key_env}"]
+    lines.append(f"exec {words(launch.argv)}")
+    return "\n".join(lines) + "\n"
+
+
+def socket_path(root: str, sockets: str, worker_id: str) -> str:
+    """Where a worker's socket goes: its directory, else the short private one the node named.
+
+    llama-server takes a host for a UNIX socket only if it ends in ".sock".
+    """
+    if sockets:
+        return f"{sockets}/{worker_id}.sock"
+    return f"{root}/workers/{worker_id}/worker.sock"

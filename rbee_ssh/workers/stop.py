@@ -11,12 +11,11 @@ from rbee_ssh.errors import RbeeError, UsageInvalid, WorkerStalled, WorkerUnknow
 from rbee_ssh.node.scripts import LIB, LOOK, compose
 from rbee_ssh.ssh import script
 from rbee_ssh.ssh.connection import Connection
+from rbee_ssh.ssh.pool import ConnectionPool
 from rbee_ssh.ssh.quote import quote
 from rbee_ssh.workers import records
-from rbee_ssh.workers.fleet import Fleet
 from rbee_ssh.workers.listing import tell_of_others
-from rbee_ssh.workers.look import complain, look, remember
-from rbee_ssh.workers.records import Look, Record
+from rbee_ssh.workers.records import Record, WorkerSnapshot, complain, remember, snapshot
 
 STOP = Path(__file__).with_name("stop.sh")
 BODY = compose(LIB, LOOK, STOP, then='rbee_init && rbee_stop "$@"')
@@ -33,7 +32,7 @@ class StopReport:
     unreachable: dict[str, RbeeError] = field(default_factory=dict)
 
 
-async def stop_on(connection: Connection, ids: Sequence[str], *, drain: float) -> Look:
+async def stop_on(connection: Connection, ids: Sequence[str], *, drain: float) -> WorkerSnapshot:
     """Stop workers of one node and wait until they are gone.
 
     Args:
@@ -56,7 +55,7 @@ async def stop_on(connection: Connection, ids: Sequence[str], *, drain: float) -
 
 
 async def stop_workers(
-    fleet: Fleet, ids: Sequence[str], *, node: str | None, all_: bool, any_owner: bool, now: bool
+    pool: ConnectionPool, ids: Sequence[str], *, node: str | None, all_: bool, any_owner: bool, now: bool
 ) -> StopReport:
     """Stop the named workers, or a node's, or all of this control machine's.
 
@@ -73,7 +72,7 @@ async def stop_workers(
             "name workers by id, or a node, or all of them",
             hint="rbee workers stop ID…   or --node NAME, or --all",
         )
-    names = _nodes_of(fleet, ids, node)
+    names = _nodes_of(pool, ids, node)
     present: dict[str, Sequence[Record]] = {}
     connections: dict[str, Connection] = {}
     gone: list[str] = []
@@ -82,23 +81,23 @@ async def stop_workers(
 
     async def ask(name: str) -> None:
         try:
-            connection = await fleet.connect(name, tries=1 if len(names) > 1 else None)
-            seen = await look(connection)
+            connection = await pool.connect(name, tries=1 if len(names) > 1 else None)
+            seen = await snapshot(connection)
         except RbeeError as error:
             if error.exit_status == 2:
                 raise
             unreachable[name] = error
             return
-        remember(fleet, name, seen)
+        remember(pool, name, seen)
         present[name], connections[name] = seen.records, connection
 
     async def end(name: str, chosen: Sequence[str]) -> None:
-        drain = 0.0 if now else fleet.inventory.timeouts.drain
+        drain = 0.0 if now else pool.inventory.timeouts.drain
         busy = [one.id for one in present[name] if one.id in chosen and one.state == "busy"]
         waits = (
             f"; {', '.join(busy)} may answer for {drain:.0f} s more, without --now" if busy and drain else ""
         )
-        fleet.story.say(f"stopping {', '.join(chosen)} on {name}{waits}")
+        pool.reporter.say(f"stopping {', '.join(chosen)} on {name}{waits}")
         try:
             answer = await stop_on(connections[name], chosen, drain=drain)
         except RbeeError as error:
@@ -107,14 +106,14 @@ async def stop_workers(
         for word, worker_id, _ in answer.results:
             if word == "forced":
                 forced.append(worker_id)
-                fleet.story.warn(f"worker {worker_id} on {name} did not end on TERM and was killed")
+                pool.reporter.warn(f"worker {worker_id} on {name} did not end on TERM and was killed")
             elif word == "stopped":
                 gone.append(worker_id)
-                fleet.registry.forget(worker_id)
+                pool.registry.forget(worker_id)
             elif word == "alive":
                 unreachable[name] = still_there(worker_id, name)
 
-    owner = None if any_owner else fleet.registry.client_id()
+    owner = None if any_owner else pool.registry.client_id()
     taken: set[str] = set()
 
     async def empty(name: str) -> None:
@@ -134,7 +133,7 @@ async def stop_workers(
     else:
         await asyncio.gather(*(empty(name) for name in names))
     if all_:
-        tell_of_others(fleet)
+        tell_of_others(pool)
     return StopReport(tuple(gone), tuple(forced), unreachable)
 
 
@@ -185,13 +184,13 @@ def choose(
     return chosen
 
 
-def _nodes_of(fleet: Fleet, ids: Sequence[str], node: str | None) -> list[str]:
+def _nodes_of(pool: ConnectionPool, ids: Sequence[str], node: str | None) -> list[str]:
     """The nodes to ask: where the registry has these workers, else all of the inventory."""
     if node is not None:
         return [node]
     if ids:
-        entries = [fleet.registry.find(worker_id) for worker_id in ids]
+        entries = [pool.registry.find(worker_id) for worker_id in ids]
         nodes = {entry.node for entry in entries if entry is not None}
-        if all(entries) and nodes <= set(fleet.inventory.nodes):
+        if all(entries) and nodes <= set(pool.inventory.nodes):
             return sorted(nodes)
-    return list(fleet.inventory.nodes)
+    return list(pool.inventory.nodes)

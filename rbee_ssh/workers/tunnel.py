@@ -20,11 +20,11 @@ from rbee_ssh.errors import RbeeError, UsageInvalid, WorkerUnknown
 from rbee_ssh.inventory import Inventory
 from rbee_ssh.registry import WorkerEntry
 from rbee_ssh.ssh.connection import ChannelRefused, Connection
+from rbee_ssh.ssh.pool import ConnectionPool
 from rbee_ssh.workers import records
-from rbee_ssh.workers.fleet import Fleet
 from rbee_ssh.workers.listing import find_worker
-from rbee_ssh.workers.look import one, still_ours
-from rbee_ssh.workers.proxy import Way, served
+from rbee_ssh.workers.proxy import UpstreamChannel, served
+from rbee_ssh.workers.records import record_of, still_ours
 from rbee_ssh.workers.types import WorkerRequest
 
 
@@ -41,15 +41,17 @@ class TunnelInfo:
 class _Target:
     """The worker behind the tunnel, replaced when it is gone."""
 
-    def __init__(self, fleet: Fleet, connection: Connection, entry: WorkerEntry, request: WorkerRequest):
-        self._fleet = fleet
+    def __init__(
+        self, pool: ConnectionPool, connection: Connection, entry: WorkerEntry, request: WorkerRequest
+    ):
+        self._pool = pool
         self._request = request
         self._lock = asyncio.Lock()
         self.connection = connection
         self.entry = entry
 
     @contextlib.asynccontextmanager
-    async def way(self) -> AsyncIterator[Way]:
+    async def way(self) -> AsyncIterator[UpstreamChannel]:
         """A channel to the worker, to the next one if it is gone.
 
         Raises:
@@ -70,7 +72,7 @@ class _Target:
                 await self._next(entry)
             else:
                 raise ChannelRefused("its port is not its own")
-            yield Way(connection, entry.api_key, reader, writer)
+            yield UpstreamChannel(connection, entry.api_key, reader, writer)
 
     async def _next(self, gone: WorkerEntry) -> None:
         from rbee_ssh.workers.start import acquire
@@ -78,14 +80,16 @@ class _Target:
         async with self._lock:
             if self.entry is not gone:
                 return  # somebody else's connection has been here
-            got = await acquire(self._fleet, self._request)
+            got = await acquire(self._pool, self._request)
             self.connection = got.connection
             self.entry = records.entry(got.record, got.connection.name)
             if self.entry.id != gone.id:
-                self._fleet.story.say(f"worker {gone.id} is gone; {self.entry.id} serves now")
+                self._pool.reporter.say(f"worker {gone.id} is gone; {self.entry.id} serves now")
 
 
-async def tunnel(fleet: Fleet, worker: str, *, port: int, announce: Callable[[TunnelInfo], None]) -> None:
+async def tunnel(
+    pool: ConnectionPool, worker: str, *, port: int, announce: Callable[[TunnelInfo], None]
+) -> None:
     """Serve a worker on 127.0.0.1 until cancelled.
 
     Args:
@@ -96,13 +100,13 @@ async def tunnel(fleet: Fleet, worker: str, *, port: int, announce: Callable[[Tu
         WorkerUnknown, NodeFault: there is no such worker, or its node does not answer.
         UsageInvalid: the port is taken.
     """
-    found = await find_worker(fleet, worker)
-    connection = await fleet.connect(found.node)
-    record = await one(connection, found.id)
+    found = await find_worker(pool, worker)
+    connection = await pool.connect(found.node)
+    record = await record_of(connection, found.id)
     if record is None:
         raise WorkerUnknown(f"worker {found.id} ended just now", hint="rbee workers list")
-    request = _request_of(record, found.node, fleet.inventory)
-    target = _Target(fleet, connection, records.entry(record, found.node), request)
+    request = _request_of(record, found.node, pool.inventory)
+    target = _Target(pool, connection, records.entry(record, found.node), request)
     key = secrets.token_hex(24)
     async with served(target.way, key, port) as bound:
         with _header_file(key) as path:

@@ -20,8 +20,8 @@ from rbee_ssh import engines as known_engines
 from rbee_ssh.engines.base import LaunchSettings
 from rbee_ssh.ssh.quote import quote, words
 from rbee_ssh.workers import chat
+from rbee_ssh.workers.resolve import DEFAULT_CONTEXT
 from rbee_ssh.workers.types import InferRequest, Sampling, WorkerRequest
-from rbee_ssh.workers.wish import DEFAULT_CONTEXT
 
 FLOOR = Path(__file__).with_name("floor.py")
 STAGES = Path(__file__).with_name("stages.py")

@@ -120,14 +120,14 @@ def _speed(place: Bed, count: int) -> tuple[list[tuple[str, ...]], str]:
     Twice: with an engine on every core, which sshd and whoever reads take their time from, and with one that
     leaves them a core, as a control machine of its own would.
     """
-    together = _speeds(place, count)
+    gather_or_cancel = _speeds(place, count)
     place.stop()
     apart = _speeds(replace(place, preset=ONE_THREAD), count)
     spent = _spent(replace(place, preset=ONE_THREAD), 2 if count < 5 else 5)
     place.stop()
     rows = [
-        _row("tokens/s, 256 tokens, over `curl` on the node", together, "rbee", "curl", SPEED, _rate),
-        _row("… `ssh node curl`", together, "ssh", "curl", None, _rate),
+        _row("tokens/s, 256 tokens, over `curl` on the node", gather_or_cancel, "rbee", "curl", SPEED, _rate),
+        _row("… `ssh node curl`", gather_or_cancel, "ssh", "curl", None, _rate),
         _row("… rbee, the engine on one core of two", apart, "rbee", "curl", SPEED, _rate),
         _row("… `ssh node curl`, the engine on one core of two", apart, "ssh", "curl", None, _rate),
     ]

@@ -29,7 +29,7 @@ is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class NodeObservation:
     """One worker. Bytes."""
 
     context: int
@@ -58,7 +58,7 @@ def measure(*, quick: bool, parts: Sequence[str]) -> str:
     return "\n\n".join([f"## {TITLE[0].upper()}{TITLE[1:]}", machine, report.table(HEAD, rows), NOTE])
 
 
-def _one(place: Bed, context: int, slots: int) -> Seen:
+def _one(place: Bed, context: int, slots: int) -> NodeObservation:
     """Start a worker, look at it, have it read a prompt, look again, stop it."""
     which = ["--context", str(context), "--parallel", str(slots), "--node", place.node.name]
     reference = f"file://{place.model}"
@@ -76,7 +76,7 @@ def _one(place: Bed, context: int, slots: int) -> Seen:
         )
     after_own, after_files, peak = _memory(place, pid)
     place.stop()
-    return Seen(
+    return NodeObservation(
         context=context,
         slots=slots,
         estimate=estimate["ram_bytes"],
@@ -94,7 +94,7 @@ def _memory(place: Bed, pid: int) -> tuple[int, int, int]:
     return own, files, peak
 
 
-def _row(engine: str, one: Seen, first: Seen) -> tuple[str, ...]:
+def _row(engine: str, one: NodeObservation, first: NodeObservation) -> tuple[str, ...]:
     more, measured = one.cache - first.cache, one.own - first.own
     cache = (
         (f"{more / MIB:.0f}", f"{measured / MIB:.0f}", f"{measured / more - 1:+.1%}") if more else ("",) * 3

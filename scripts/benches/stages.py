@@ -33,13 +33,13 @@ over("click and the command line")
 def watch() -> None:
     """Wrap what the stages after the imports go through."""
     from rbee_ssh.ssh import http
-    from rbee_ssh.ssh.wire import Wire
-    from rbee_ssh.workers.tally import Tally
+    from rbee_ssh.ssh.connector import Connector
+    from rbee_ssh.workers.chat import ResponseStats
 
     over("imports")
-    connect, request, take = Wire.connect, http.request, Tally.take
+    connect, request, take = Connector.connect, http.request, ResponseStats.take
 
-    async def connected(self: Wire, *args: Any, **options: Any) -> Any:
+    async def connected(self: Connector, *args: Any, **options: Any) -> Any:
         over("inventory, registry")
         connection = await connect(self, *args, **options)
         over("SSH login")
@@ -51,15 +51,15 @@ def watch() -> None:
             over("channel, request")
             yield answer
 
-    def taken(self: Tally, piece: Any) -> Any:
+    def taken(self: ResponseStats, piece: Any) -> Any:
         events = take(self, piece)
         if events:
             over("first token")
         return events
 
-    Wire.connect = connected  # type: ignore[method-assign]
+    Connector.connect = connected  # type: ignore[method-assign]
     http.request = requested
-    Tally.take = taken  # type: ignore[method-assign]
+    ResponseStats.take = taken  # type: ignore[method-assign]
 
 
 def run() -> int:

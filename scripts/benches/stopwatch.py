@@ -82,8 +82,8 @@ def run(
         seconds = time.perf_counter() - began
         if one.returncode != 0 or (counts and not marks):
             said.seek(0)
-            story = last.decode() + said.read().decode()
-            raise RuntimeError(f"status {one.returncode} from {argv}:\n{story}")
+            reporter = last.decode() + said.read().decode()
+            raise RuntimeError(f"status {one.returncode} from {argv}:\n{reporter}")
     return Run(seconds, tuple(marks), _children_cpu() - spent)
 
 

@@ -62,7 +62,7 @@ def test_a_registry_that_another_command_holds(control: Control) -> None:
     control.inventory(nodes_also={"localhost": {"host": "localhost"}}, text=patience)
     control.rbee("workers", "list", check=True)
     path = control.home / ".local/state/rbee/registry.lock"
-    with locked(path, shared=False, timeout=5, story=Console(quiet=True), command="rbee cleanup"):
+    with locked(path, shared=False, timeout=5, reporter=Console(quiet=True), command="rbee cleanup"):
         error = control.failed("workers", "list")
     assert error["code"] == "REGISTRY_LOCKED"
     assert error["message"].startswith(

@@ -18,8 +18,8 @@ from rbee_ssh.cli.main import run
 def inside(control: Control, *words: str) -> Measured:
     """Run a command to its end, as `measured` does; time and memory are not looked at."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    told, story = io.BytesIO(), io.BytesIO()
-    out, err = (io.TextIOWrapper(bytes_, "utf-8", write_through=True) for bytes_ in (told, story))
+    told, reporter = io.BytesIO(), io.BytesIO()
+    out, err = (io.TextIOWrapper(bytes_, "utf-8", write_through=True) for bytes_ in (told, reporter))
     try:
         with (
             patch.dict(os.environ, control.env, clear=True),
@@ -32,4 +32,4 @@ def inside(control: Control, *words: str) -> Measured:
         gc.unfreeze()
         for number, handler in handlers.items():
             signal.signal(number, handler)
-    return Measured(status, 0.0, 0, told.getvalue(), story.getvalue())
+    return Measured(status, 0.0, 0, told.getvalue(), reporter.getvalue())

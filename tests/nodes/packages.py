@@ -15,7 +15,7 @@ from typing import Any
 _NEEDED = ("llama-server", "lib*.so.0", "libllama-server-impl.so", "libvulkan.so.1")
 
 
-class Shelf:
+class NodeStore:
     """Files under an address. `simple/` is an index of packages (PEP 503), for pip and uv.
 
     Attributes:
@@ -28,16 +28,16 @@ class Shelf:
         self.directory = directory
         self.gate, self.waiting = threading.Event(), threading.Event()
         self.gate.set()
-        shelf = self
+        contents = self
 
         class Handler(SimpleHTTPRequestHandler):
             def log_message(self, format: str, *args: Any) -> None:
                 pass
 
             def do_GET(self) -> None:
-                if self.path.endswith(".whl") and not shelf.gate.is_set():
-                    shelf.waiting.set()
-                    shelf.gate.wait()
+                if self.path.endswith(".whl") and not contents.gate.is_set():
+                    contents.waiting.set()
+                    contents.gate.wait()
                 super().do_GET()
 
             def copyfile(self, source: Any, outputfile: Any) -> None:
@@ -65,13 +65,13 @@ class Shelf:
 
 
 @contextmanager
-def shelf(directory: Path, wheels: Path, address: str) -> Iterator[Shelf]:
+def contents(directory: Path, wheels: Path, address: str) -> Iterator[NodeStore]:
     """A shelf with these wheels; a directory's listing is what PEP 503 asks for."""
     for wheel in wheels.glob("*.whl"):
         project = directory / "simple" / wheel.name.split("-")[0].lower().replace("_", "-")
         project.mkdir(parents=True, exist_ok=True)
         (project / wheel.name).symlink_to(wheel)
-    opened = Shelf(directory, address)
+    opened = NodeStore(directory, address)
     try:
         yield opened
     finally:

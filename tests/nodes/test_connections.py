@@ -17,7 +17,7 @@ from nodes.test_reaching import unreachable
 from nodekit import Control, LabNode
 from rbee_ssh.errors import JumpFailed
 from rbee_ssh.inventory import Node, Timeouts
-from rbee_ssh.ssh.wire import Wire
+from rbee_ssh.ssh.connector import Connector
 
 
 @contextlib.contextmanager
@@ -170,7 +170,7 @@ def test_a_jump_host_that_came_back_is_used_again(
     }
 
     async def work() -> None:
-        wire = Wire(nodes, Timeouts(connect=2, connect_tries=2))
+        wire = Connector(nodes, Timeouts(connect=2, connect_tries=2))
         try:
             await (await wire.connect(nodes[node.name])).close()
             hop.kill_sshd()

@@ -22,8 +22,8 @@ from nodekit.control import rbee_path
 from nodekit.engines import Engines
 from nodekit.lab import unmet_need
 from nodekit.running import run, wait_until
-from rbee_ssh.cli import crontab
-from rbee_ssh.cli.crontab_io import Crontab, users_crontab
+from rbee_ssh.cli.cron import crontab
+from rbee_ssh.cli.cron.crontab_program import Crontab, users_crontab
 from rbee_ssh.errors import CronFailed
 
 MakeNode = Callable[..., LabNode]

@@ -57,8 +57,8 @@ def test_a_network_that_goes_silent_is_no_obstacle_to_others(
     preset = f'[models.two]\nsource = "file://{engines.model}"\nparallel = 2\n'
     for machine in (control, silent):
         machine.inventory(node, every={"engine": "xllamacpp", "python": python}, text=preset)
-    story = ("--max-tokens", "100000", "Tell a very long story.")
-    process = silent.rbee_popen("--json", "infer", "--model", "two", *story)
+    reporter = ("--max-tokens", "100000", "Tell a very long story.")
+    process = silent.rbee_popen("--json", "infer", "--model", "two", *reporter)
     wait_for(moment, node, process)
     silent.cut()
     assert next_answer(moment, node, control, "--model", "two") < 30

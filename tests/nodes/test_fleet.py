@@ -49,13 +49,13 @@ def test_rows_come_as_nodes_answer_and_a_dead_one_is_tried_once(
     assert asking.poll() is None, "the others wait for the dead one"
     assert title.split()[:2] == ["NAME", "STATE"]
     assert {row.split()[0]: row.split()[1] for row in early} == {first.name: "up", second.name: "up"}
-    rest, story = asking.communicate(timeout=30)
+    rest, reporter = asking.communicate(timeout=30)
     assert rest.splitlines() == [
         f"{dead.name.ljust(len(title.split('STATE')[0]) - 2)}  down   no answer in time"
     ]
     assert asking.returncode == 0
-    assert story.startswith(f"warning: node '{dead.name}' cannot be reached")
-    assert "\x1b" not in "".join((title, *early, rest, story))
+    assert reporter.startswith(f"warning: node '{dead.name}' cannot be reached")
+    assert "\x1b" not in "".join((title, *early, rest, reporter))
     answer = control.rbee("--json", "nodes", "status", "--tag", "gpu")
     assert answer.returncode == 2
 

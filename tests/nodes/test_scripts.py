@@ -15,8 +15,8 @@ import pytest
 from nodes.fakes import OTHER, SERVER, SLEEPER, engines, eventually, served, supervisor
 from processes.shells import ID, SHELLS, Shell, connected, processes_of, short_home
 
+from rbee_ssh.workers.eviction import BODY as EVICT
 from rbee_ssh.workers.records import parse
-from rbee_ssh.workers.room import BODY as EVICT
 from rbee_ssh.workers.stop import BODY as STOP
 
 

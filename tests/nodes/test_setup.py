@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from nodes.keys import fingerprint, host_key, new_key
-from nodes.packages import Shelf, pack, shelf
+from nodes.packages import NodeStore, contents, pack
 from nodes.serving import GREEDY, PROMPT, eventually, model, text_of
 from nodes.test_host_keys import RELAY
 from nodes.test_reaching import error_of
@@ -26,10 +26,10 @@ from nodekit.engines import Engines
 from rbee_ssh.errors import HostKeyChanged, HostKeyUnknown, RbeeError
 from rbee_ssh.inventory import Timeouts
 from rbee_ssh.provision import link
-from rbee_ssh.provision.sink import Sink
-from rbee_ssh.provision.way import Way
+from rbee_ssh.provision.line_writer import LineWriter
+from rbee_ssh.provision.transport import SshTransport
+from rbee_ssh.reporter import SilentReporter
 from rbee_ssh.ssh.lean import asyncssh
-from rbee_ssh.story import Silent
 
 RECIPE = """
 from invoke import task
@@ -45,13 +45,13 @@ def broken(c):
 
 
 @pytest.fixture(scope="module")
-def packages(lab: NodeLab, engines: Engines, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shelf]:
-    with shelf(tmp_path_factory.mktemp("shelf"), engines.wheels, f"{lab.network}.1") as opened:
+def packages(lab: NodeLab, engines: Engines, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeStore]:
+    with contents(tmp_path_factory.mktemp("shelf"), engines.wheels, f"{lab.network}.1") as opened:
         yield opened
 
 
 @pytest.fixture(scope="module")
-def archive(packages: Shelf, engines: Engines) -> Path:
+def archive(packages: NodeStore, engines: Engines) -> Path:
     """A release archive with the tests' llama-server, on the shelf."""
     path = packages.directory / "llama-b1-bin-x64.tar.gz"
     pack(engines.llama_server, path)
@@ -76,7 +76,7 @@ def installers(node: LabNode) -> list[str]:
 
 
 def test_from_an_empty_home_through_an_interruption_to_tokens(
-    make_node: Callable[..., LabNode], control: Control, engines: Engines, packages: Shelf
+    make_node: Callable[..., LabNode], control: Control, engines: Engines, packages: NodeStore
 ) -> None:
     node = make_node(files=packages.trust())
     where = ("--host", node.address, "--user", node.user, "--setup", "recipes.py:driver")
@@ -123,7 +123,7 @@ def test_from_an_empty_home_through_an_interruption_to_tokens(
 
 
 def test_one_without_venv_fails_with_the_fix_and_another_is_set_up_by_uv(
-    make_node: Callable[..., LabNode], control: Control, engines: Engines, packages: Shelf
+    make_node: Callable[..., LabNode], control: Control, engines: Engines, packages: NodeStore
 ) -> None:
     without, with_uv = make_node(), make_node(shell="/bin/csh")
     relay = control.home / "relay.py"
@@ -155,7 +155,7 @@ def test_one_without_venv_fails_with_the_fix_and_another_is_set_up_by_uv(
 
 
 def test_an_archive_through_a_jump_host_with_an_agents_key_and_an_authority(
-    make_node: Callable[..., LabNode], control: Control, engines: Engines, packages: Shelf, archive: Path
+    make_node: Callable[..., LabNode], control: Control, engines: Engines, packages: NodeStore, archive: Path
 ) -> None:
     bastion = make_node()
     node = make_node(reachable_from=bastion, sshd_options={"HostCertificate": "/tmp/host-cert.pub"})
@@ -240,11 +240,13 @@ def fabric_refuses(node: LabNode, known: str, key: Path) -> RbeeError | None:
         keys = asyncssh.load_keypairs(str(key))
         with closing(socket.create_connection((node.address, node.port))) as end:
             loop = asyncio.get_running_loop()
-            way = Way(
+            way = SshTransport(
                 node.name, node.address, node.port, node.user, known, tuple(keys), end, loop, Timeouts()
             )
             try:
-                opened = await asyncio.to_thread(link.connected, way, "ssh node", Sink(Silent(), loop))
+                opened = await asyncio.to_thread(
+                    link.connected, way, "ssh node", LineWriter(SilentReporter(), loop)
+                )
             except RbeeError as error:
                 return error
             opened.cut()

@@ -20,7 +20,7 @@ import pytest
 from rbee_ssh.node.scripts import LIB, LOOK, SUPERVISE, compose, source
 from rbee_ssh.ssh.quote import wrap
 from rbee_ssh.workers.cleanup import BODY as CLEANUP
-from rbee_ssh.workers.records import LOOK_BODY, Look, Record, parse
+from rbee_ssh.workers.records import LOOK_BODY, Record, WorkerSnapshot, parse
 from rbee_ssh.workers.start import START
 from rbee_ssh.workers.stop import BODY as STOP
 
@@ -88,7 +88,7 @@ class Shell:
         """What `text` prints behind the shared functions, initialised."""
         return self.run(compose(LIB, LOOK, then=f"rbee_init || return\n{text}"), *args, env=env)
 
-    def look(self) -> Look:
+    def look(self) -> WorkerSnapshot:
         return parse(self.run(LOOK_BODY).split("\n"))
 
     def record(self, worker_id: str = ID) -> Record:
@@ -131,13 +131,13 @@ class Shell:
             *(supervise, str(patience), "", *decided, "owner", owner + "\n"),
         ]
 
-    def start(self, words: Sequence[str]) -> Look:
+    def start(self, words: Sequence[str]) -> WorkerSnapshot:
         return parse(self.run(compose(LIB, LOOK, START), *words).split("\n"))
 
-    def stop(self, *ids: str, drain: int = 0, term: int = 5) -> Look:
+    def stop(self, *ids: str, drain: int = 0, term: int = 5) -> WorkerSnapshot:
         return parse(self.run(STOP, str(drain), str(term), *ids).split("\n"))
 
-    def cleanup(self, *, idle: int = 0, dry: bool = False, owner: str = "", term: int = 5) -> Look:
+    def cleanup(self, *, idle: int = 0, dry: bool = False, owner: str = "", term: int = 5) -> WorkerSnapshot:
         return parse(self.run(CLEANUP, str(idle), "1" if dry else "", owner, str(term)).split("\n"))
 
 

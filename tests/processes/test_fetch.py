@@ -18,12 +18,12 @@ from unit.ssh.servers import Process, more, talk
 from rbee_ssh.errors import RbeeError, ResponseInvalid
 from rbee_ssh.models import fetch_failure
 from rbee_ssh.models.fetch import FETCH, GET, JOB, STORE, fetch
-from rbee_ssh.models.refs import UrlRef
+from rbee_ssh.models.reference import UrlRef
 from rbee_ssh.models.remote import Remote, RemoteFile
 from rbee_ssh.node.scripts import LIB, compose, source
+from rbee_ssh.reporter import SilentReporter
 from rbee_ssh.ssh.connection import Connection
 from rbee_ssh.ssh.quote import wrap
-from rbee_ssh.story import Silent
 
 CONTENT = b"GGUF" + secrets.token_bytes(100_000)
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -166,7 +166,7 @@ def test_a_node_that_never_says_how_far_it_is_is_not_asked_for_ever(said: bytes)
         return ["https://example.org/m.gguf?secret"]
 
     async def work(connection: Connection) -> object:
-        return await fetch(connection, REMOTE, "~/models", links, Silent())
+        return await fetch(connection, REMOTE, "~/models", links, SilentReporter())
 
     with pytest.raises(ResponseInvalid, match="does not say how far"):
         talk(shell, work)

@@ -75,7 +75,7 @@ def updates(path: Path, processes: int, each: int) -> None:
     """Every update of every process leaves a trace of its own: a worker's request, or a fact."""
 
     def work(name: int) -> None:
-        registry = Registry(path, story=Objecting(), lock_timeout=60)
+        registry = Registry(path, reporter=Objecting(), lock_timeout=60)
         for number in range(each):
             if number % 5 == 0:
                 registry.put_facts(f"{name}-{number}", {"n": number})
@@ -98,8 +98,8 @@ def kills(path: Path, times: int) -> None:
 
     Prints how many of them died between the making of the temporary file and its rename.
     """
-    story = Objecting()
-    registry = Registry(path, story=story)
+    reporter = Objecting()
+    registry = Registry(path, reporter=reporter)
     chance = random.Random(20)
     bulk = "x" * 20_000  # makes the write long enough to be hit
     last, midway = 0, 0
@@ -109,7 +109,7 @@ def kills(path: Path, times: int) -> None:
         os.set_inheritable(tell, True)
 
         def write(tell: int = tell, since: int = last) -> None:
-            mine = Registry(path, story=story)
+            mine = Registry(path, reporter=reporter)
             for number in range(since + 1, since + 10_000):
                 mine.put(replace(ENTRY, created=float(number), directory=bulk))
                 os.write(tell, b".")
@@ -147,7 +147,7 @@ def client_ids(path: Path, processes: int) -> None:
     def work() -> None:
         os.close(go)
         os.read(start, 1)
-        os.write(1, f"{Registry(path, story=Objecting()).client_id()}\n".encode())
+        os.write(1, f"{Registry(path, reporter=Objecting()).client_id()}\n".encode())
 
     pids = [fork(work) for _ in range(processes)]
     os.close(go)
@@ -160,7 +160,7 @@ def hold(path: Path, mode: str) -> None:
 
     lock = path.with_suffix(".lock")
     shared = mode == "shared"
-    with locked(lock, shared=shared, timeout=1, story=Objecting(), command="rbee test"):
+    with locked(lock, shared=shared, timeout=1, reporter=Objecting(), command="rbee test"):
         print("held", flush=True)
         sys.stdin.read()
 
@@ -173,7 +173,7 @@ def small_files(path: Path) -> None:
         def warn(self, text: str) -> None:
             print(text)
 
-    registry = Registry(path, story=Printing())
+    registry = Registry(path, reporter=Printing())
     registry.put(replace(ENTRY, id="large", directory="x" * 10_000))
     registry.put(replace(ENTRY, id="large", directory="x" * 10_000))
 
@@ -199,7 +199,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def registry(path: Path) -> Registry:
-    return Registry(path, story=Objecting(), lock_timeout=0.3)
+    return Registry(path, reporter=Objecting(), lock_timeout=0.3)
 
 
 def test_sixteen_processes_with_fifty_updates_each_lose_none(path: Path, registry: Registry) -> None:
@@ -279,7 +279,7 @@ def test_a_lock_dies_with_its_holder(path: Path, registry: Registry) -> None:
 
 
 def test_who_waits_gets_the_registry_when_it_is_free(path: Path) -> None:
-    patient = Registry(path, story=Objecting(), lock_timeout=30)
+    patient = Registry(path, reporter=Objecting(), lock_timeout=30)
     patient.put(ENTRY)
     with held(path, "alone") as holder:
         waiting = subprocess.Popen(command("updates", path, 1, 2))

@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from rbee_ssh.registry import Registry, WorkerEntry, default_path
-from rbee_ssh.registry import entry as entries
-from rbee_ssh.registry.entry import MAX_REQUESTS, decode, encode
-from rbee_ssh.registry.lock import Holder, parse_holder, refusal
+from rbee_ssh.registry import worker_entry as entries
+from rbee_ssh.registry.lock import LockHolder, parse_holder, refusal
 from rbee_ssh.registry.registry import MAX_FACTS
 from rbee_ssh.registry.storage import Foreign, parse
+from rbee_ssh.registry.worker_entry import MAX_REQUESTS, decode, encode
 
 ENTRY = WorkerEntry(
     id="w1",
@@ -65,26 +65,26 @@ class Listener:
 
 
 @pytest.fixture
-def story() -> Listener:
+def reporter() -> Listener:
     return Listener()
 
 
 @pytest.fixture
-def registry(tmp_path: Path, story: Listener) -> Registry:
-    return Registry(tmp_path / "rbee" / "registry.json", story=story)
+def registry(tmp_path: Path, reporter: Listener) -> Registry:
+    return Registry(tmp_path / "rbee" / "registry.json", reporter=reporter)
 
 
-def again(registry: Registry, story: Listener) -> Registry:
+def again(registry: Registry, reporter: Listener) -> Registry:
     """Another command's view of the same file."""
-    return Registry(registry.path, story=story)
+    return Registry(registry.path, reporter=reporter)
 
 
-def test_remembers_a_worker_as_it_was_put(registry: Registry, story: Listener) -> None:
+def test_remembers_a_worker_as_it_was_put(registry: Registry, reporter: Listener) -> None:
     registry.put(ENTRY)
-    assert again(registry, story).workers() == [ENTRY]
-    assert again(registry, story).find("w1") == ENTRY
+    assert again(registry, reporter).workers() == [ENTRY]
+    assert again(registry, reporter).find("w1") == ENTRY
     assert registry.find("w2") is None
-    assert story.warnings == []
+    assert reporter.warnings == []
 
 
 def test_put_replaces_by_id_and_merges_the_requests(registry: Registry) -> None:
@@ -191,10 +191,10 @@ def test_a_wide_open_directory_of_ours_is_closed(registry: Registry) -> None:
     assert stat.S_IMODE(registry.path.parent.stat().st_mode) == 0o700
 
 
-def test_a_directory_that_is_not_ours_by_name_keeps_its_mode(tmp_path: Path, story: Listener) -> None:
+def test_a_directory_that_is_not_ours_by_name_keeps_its_mode(tmp_path: Path, reporter: Listener) -> None:
     shared = tmp_path / "shared"
     shared.mkdir(mode=0o755)
-    Registry(shared / "registry.json", story=story).put(ENTRY)
+    Registry(shared / "registry.json", reporter=reporter).put(ENTRY)
     assert stat.S_IMODE(shared.stat().st_mode) == 0o755
 
 
@@ -231,7 +231,7 @@ DAMAGED = {
 @pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED.keys())
 @pytest.mark.parametrize("first", ["read", "write"])
 def test_a_damaged_file_is_set_aside_and_rebuilt(
-    registry: Registry, story: Listener, content: bytes, first: str
+    registry: Registry, reporter: Listener, content: bytes, first: str
 ) -> None:
     registry.path.parent.mkdir()
     registry.path.write_bytes(content)
@@ -243,28 +243,28 @@ def test_a_damaged_file_is_set_aside_and_rebuilt(
     (aside,) = registry.path.parent.glob("registry.corrupt-*.json")
     assert aside.read_bytes() == content
     assert stat.S_IMODE(aside.stat().st_mode) == 0o600
-    (warning,) = story.warnings
+    (warning,) = reporter.warnings
     assert str(aside) in warning
 
 
-def test_files_set_aside_in_one_second_get_names_of_their_own(registry: Registry, story: Listener) -> None:
+def test_files_set_aside_in_one_second_get_names_of_their_own(registry: Registry, reporter: Listener) -> None:
     registry.path.parent.mkdir()
     for number in range(3):
         registry.path.write_text(f"torn {number}")
         registry.put(ENTRY)
     asides = list(registry.path.parent.glob("registry.corrupt-*.json"))
     assert sorted(aside.read_text() for aside in asides) == ["torn 0", "torn 1", "torn 2"]
-    assert len(story.warnings) == 3
+    assert len(reporter.warnings) == 3
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["fifo", "directory"])
-def test_what_is_no_file_is_set_aside(registry: Registry, story: Listener, make: Any) -> None:
+def test_what_is_no_file_is_set_aside(registry: Registry, reporter: Listener, make: Any) -> None:
     registry.path.parent.mkdir()
     make(registry.path)
     assert registry.workers() == []
     registry.put(ENTRY)
     assert registry.workers() == [ENTRY]
-    assert len(story.warnings) == 1
+    assert len(reporter.warnings) == 1
 
 
 MISFITS: dict[str, dict[str, Any]] = {
@@ -280,7 +280,7 @@ MISFITS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("change", MISFITS.values(), ids=MISFITS.keys())
 def test_an_entry_of_another_shape_is_dropped_and_the_others_stay(
-    registry: Registry, story: Listener, change: dict[str, Any]
+    registry: Registry, reporter: Listener, change: dict[str, Any]
 ) -> None:
     registry.put(ENTRY)
     registry.put(replace(ENTRY, id="w2"))
@@ -292,7 +292,7 @@ def test_an_entry_of_another_shape_is_dropped_and_the_others_stay(
     registry.put(ENTRY)
     assert {entry.id for entry in registry.workers()} == {"w1", "w2"}
     assert json.loads(registry.path.read_text())["later"] == {"table": {"of": "a newer version"}}
-    assert story.warnings == []
+    assert reporter.warnings == []
 
 
 def test_a_missing_field_drops_the_entry() -> None:
@@ -318,39 +318,39 @@ def test_the_api_key_is_kept_and_never_shown(registry: Registry) -> None:
     assert "very-secret" not in repr(found)
 
 
-def test_the_client_id_is_one_and_outlives_the_registry(registry: Registry, story: Listener) -> None:
+def test_the_client_id_is_one_and_outlives_the_registry(registry: Registry, reporter: Listener) -> None:
     made = registry.client_id()
     assert len(made) == 16
     int(made, 16)
     assert registry.client_id() == made
     registry.put(ENTRY)
     registry.path.unlink()
-    assert again(registry, story).client_id() == made
+    assert again(registry, reporter).client_id() == made
 
 
-def test_two_machines_have_two_client_ids(tmp_path: Path, story: Listener) -> None:
-    ids = {Registry(tmp_path / name / "registry.json", story=story).client_id() for name in "ab"}
+def test_two_machines_have_two_client_ids(tmp_path: Path, reporter: Listener) -> None:
+    ids = {Registry(tmp_path / name / "registry.json", reporter=reporter).client_id() for name in "ab"}
     assert len(ids) == 2
 
 
-def test_a_damaged_client_id_is_made_anew_and_kept(registry: Registry, story: Listener) -> None:
+def test_a_damaged_client_id_is_made_anew_and_kept(registry: Registry, reporter: Listener) -> None:
     registry.path.parent.mkdir()
     registry.path.with_name("client-id").write_bytes(b"\xff not an id")
-    assert registry.client_id() == again(registry, story).client_id()
+    assert registry.client_id() == again(registry, reporter).client_id()
 
 
-def test_what_cannot_be_remembered_is_one_warning(tmp_path: Path, story: Listener) -> None:
+def test_what_cannot_be_remembered_is_one_warning(tmp_path: Path, reporter: Listener) -> None:
     (tmp_path / "file").write_text("in the directory's place")
-    registry = Registry(tmp_path / "file" / "registry.json", story=story)
+    registry = Registry(tmp_path / "file" / "registry.json", reporter=reporter)
     registry.put(ENTRY)
     assert registry.workers() == []
     assert registry.facts("key") is None
     assert registry.client_id() == registry.client_id()
-    (warning,) = story.warnings
+    (warning,) = reporter.warnings
     assert f"{tmp_path / 'file'} (File exists)" in warning
 
 
-def test_the_state_directory_may_be_deleted_at_any_time(registry: Registry, story: Listener) -> None:
+def test_the_state_directory_may_be_deleted_at_any_time(registry: Registry, reporter: Listener) -> None:
     registry.put(ENTRY)
     for path in registry.path.parent.iterdir():
         path.unlink()
@@ -358,7 +358,7 @@ def test_the_state_directory_may_be_deleted_at_any_time(registry: Registry, stor
     assert registry.workers() == []
     registry.put(ENTRY)
     assert registry.workers() == [ENTRY]
-    assert story.warnings == []
+    assert reporter.warnings == []
 
 
 def test_threads_of_one_process_do_not_lose_updates(registry: Registry) -> None:
@@ -393,17 +393,17 @@ def test_importing_the_registry_imports_no_tinydb() -> None:
 
 
 def test_a_signature_is_read_as_it_was_written() -> None:
-    assert parse_holder("12 box rbee infer\n") == Holder(12, "box", "rbee infer")
+    assert parse_holder("12 box rbee infer\n") == LockHolder(12, "box", "rbee infer")
     for text in ("", "box rbee", "x box rbee", "٣ box rbee", "-1 box rbee"):
         assert parse_holder(text) is None
 
 
 def test_the_refusal_names_the_holder_and_how_to_look_at_it() -> None:
     path = Path("/s/registry.lock")
-    here = refusal(path, Holder(12, "box", "rbee infer"), "box", 10.0)
+    here = refusal(path, LockHolder(12, "box", "rbee infer"), "box", 10.0)
     assert "process 12 (rbee infer)" in here.message
     assert (here.hint or "").endswith("ps -o pid,etime,args -p 12")
-    there = refusal(path, Holder(12, "far", "rbee infer"), "box", 10.0)
+    there = refusal(path, LockHolder(12, "far", "rbee infer"), "box", 10.0)
     assert "on far" in there.message
     assert (there.hint or "").startswith("on far: ")
     nobody = refusal(path, None, "box", 10.0)

@@ -12,8 +12,8 @@ import click
 
 from rbee_ssh.cli import main
 from rbee_ssh.cli.context import Cli, pass_cli
+from rbee_ssh.cli.event_loop import run_async
 from rbee_ssh.cli.options import command
-from rbee_ssh.cli.run import run_async
 from rbee_ssh.errors import NodeUnreachable
 
 

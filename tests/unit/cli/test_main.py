@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from rbee_ssh.cli.run import GRACE
+from rbee_ssh.cli.event_loop import GRACE
 from rbee_ssh.cli.signals import ECHO
 
 PROBE = Path(__file__).with_name("probe.py")

@@ -7,10 +7,10 @@ import json
 from rbee_ssh.cli import shapes
 from rbee_ssh.engines import EngineFound
 from rbee_ssh.errors import NodeUnreachable
+from rbee_ssh.fleet.status import NodeStatus
 from rbee_ssh.inventory import Node
 from rbee_ssh.node.facts import Facts
 from rbee_ssh.node.gpus import Gpu
-from rbee_ssh.workers.status import NodeStatus
 from rbee_ssh.workers.types import Done, Started, Thinking, Token, Worker
 
 WORKER = Worker(

@@ -13,13 +13,13 @@ import pytest
 from rbee_ssh.errors import InventoryInvalid, InventoryLocked, InventoryUntrusted, NodeExists, UsageInvalid
 from rbee_ssh.inventory import save as saving
 from rbee_ssh.inventory.edit import with_node
-from rbee_ssh.inventory.find import Draft, look
+from rbee_ssh.inventory.find import InventorySource, look
 from rbee_ssh.inventory.save import save
 
 TEXT = '# mine\n[nodes.a]\nhost = "a"\n'
 
 
-def draft(path: Path | None, **environ: str) -> Draft:
+def draft(path: Path | None, **environ: str) -> InventorySource:
     return look(
         path, environ={"HOME": str(path.parent if path else "/")} | environ, cwd=Path("/"), warn=print
     )
@@ -100,12 +100,12 @@ def test_what_is_no_file_is_refused(tmp_path: Path, what: str) -> None:
     else:
         path.mkdir()
     with pytest.raises(InventoryInvalid):
-        save(Draft(path, "x", None, None, by="--inventory"), added)
+        save(InventorySource(path, "x", None, None, by="--inventory"), added)
 
 
 def test_without_a_place_there_is_none() -> None:
     with pytest.raises(UsageInvalid, match="--inventory"):
-        save(Draft(None, "", None, None), added)
+        save(InventorySource(None, "", None, None), added)
 
 
 def test_who_holds_it_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,14 +26,14 @@ from rbee_ssh.models.outgoing import Outgoing
 from rbee_ssh.models.receiver import Placed
 from rbee_ssh.models.store import read_note
 from rbee_ssh.registry import Registry
+from rbee_ssh.reporter import SilentReporter
 from rbee_ssh.ssh.connection import Connection
-from rbee_ssh.ssh.wire import Wire
-from rbee_ssh.story import Silent
+from rbee_ssh.ssh.connector import Connector
 
 CONTENT = b"GGUF" + bytes(range(256)) * 3000
 
 
-class Told(Silent):
+class UrlMetadata(SilentReporter):
     """Remembers what was said."""
 
     def __init__(self) -> None:
@@ -64,23 +64,23 @@ def sha256_of(path: Path) -> str:
 def outgoing(path: Path, registry: Path, sha256: str | None = None) -> Outgoing:
     status = path.stat()
     stamp = (str(path), status.st_size, status.st_mtime_ns)
-    return Outgoing(stamp, Registry(registry / "registry.json", story=Silent()), sha256)
+    return Outgoing(stamp, Registry(registry / "registry.json", reporter=SilentReporter()), sha256)
 
 
-async def send(connection: Connection, file: Outgoing, store: Path | str, story: Told) -> Placed:
+async def send(connection: Connection, file: Outgoing, store: Path | str, reporter: UrlMetadata) -> Placed:
     try:
-        return await deliver.deliver(connection, file, str(store), story)
+        return await deliver.deliver(connection, file, str(store), reporter)
     finally:
         await file.close()
 
 
-def sent(file: Outgoing, store: Path, story: Told) -> Placed:
+def sent(file: Outgoing, store: Path, reporter: UrlMetadata) -> Placed:
     """To the node that this machine is."""
 
     async def work() -> Placed:
-        connection = await Wire({}, Timeouts()).connect(Node("localhost", "localhost"))
+        connection = await Connector({}, Timeouts()).connect(Node("localhost", "localhost"))
         try:
-            return await send(connection, file, store, story)
+            return await send(connection, file, store, reporter)
         finally:
             await connection.close()
 
@@ -94,8 +94,8 @@ def a_home_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_arrives_is_the_file_under_a_name_that_says_so(model: Path, tmp_path: Path) -> None:
-    sha256, store, story = sha256_of(model), tmp_path / "a store", Told()
-    placed = sent(outgoing(model, tmp_path), store, story)
+    sha256, store, reporter = sha256_of(model), tmp_path / "a store", UrlMetadata()
+    placed = sent(outgoing(model, tmp_path), store, reporter)
     path = Path(placed.path)
     assert path == store / "local" / sha256[:12] / model.name
     assert path.read_bytes() == CONTENT
@@ -105,75 +105,75 @@ def test_what_arrives_is_the_file_under_a_name_that_says_so(model: Path, tmp_pat
     assert note.verified == note.fetched == note.last_used
     assert sorted(p.name for p in path.parent.iterdir()) == [model.name, model.name + ".json"]
     assert list((store / ".incoming").iterdir()) == []
-    assert story.drawn[-1] == len(CONTENT)
-    assert story.drawn == sorted(story.drawn)
+    assert reporter.drawn[-1] == len(CONTENT)
+    assert reporter.drawn == sorted(reporter.drawn)
 
 
 @pytest.mark.parametrize("known", [True, False])
 def test_what_the_node_has_is_not_sent_again(model: Path, tmp_path: Path, known: bool) -> None:
     """Under whatever name; also when the file's sum is not known beforehand."""
-    first = sent(outgoing(model, tmp_path), tmp_path / "store", Told())
+    first = sent(outgoing(model, tmp_path), tmp_path / "store", UrlMetadata())
     before = Path(first.path).stat()
     twin = tmp_path / "twin.gguf"
     twin.write_bytes(CONTENT)
     other = outgoing(twin, tmp_path / "another", sha256_of(twin) if known else None)
-    story = Told()
-    assert sent(other, tmp_path / "store", story) == first
+    reporter = UrlMetadata()
+    assert sent(other, tmp_path / "store", reporter) == first
     assert Path(first.path).stat() == before, "a worker that has it open, or knows its mtime, keeps it"
-    assert story.lines == [f"twin.gguf is on localhost already: {first.path}"]
+    assert reporter.lines == [f"twin.gguf is on localhost already: {first.path}"]
 
 
 def test_another_file_of_that_size_is_sent(model: Path, tmp_path: Path) -> None:
-    sent(outgoing(model, tmp_path), tmp_path / "store", Told())
+    sent(outgoing(model, tmp_path), tmp_path / "store", UrlMetadata())
     other = tmp_path / "other.gguf"
     other.write_bytes(CONTENT[:-1] + b"?")
-    placed = sent(outgoing(other, tmp_path), tmp_path / "store", Told())
+    placed = sent(outgoing(other, tmp_path), tmp_path / "store", UrlMetadata())
     assert Path(placed.path).read_bytes() == other.read_bytes()
 
 
 def test_a_file_that_was_cut_short_is_replaced(model: Path, tmp_path: Path) -> None:
-    path = sent(outgoing(model, tmp_path), tmp_path / "store", Told()).path
+    path = sent(outgoing(model, tmp_path), tmp_path / "store", UrlMetadata()).path
     Path(path).write_bytes(CONTENT[:100])
-    assert sent(outgoing(model, tmp_path), tmp_path / "store", Told()).path == path
+    assert sent(outgoing(model, tmp_path), tmp_path / "store", UrlMetadata()).path == path
     assert Path(path).read_bytes() == CONTENT
 
 
 def test_what_arrived_before_a_cut_is_not_sent_again(model: Path, tmp_path: Path) -> None:
-    file, story = outgoing(model, tmp_path), Told()
+    file, reporter = outgoing(model, tmp_path), UrlMetadata()
     part = tmp_path / "store" / ".incoming" / f"{file.key}.part"
     part.parent.mkdir(parents=True)
     part.write_bytes(CONTENT[:500_000])
-    placed = sent(file, tmp_path / "store", story)
+    placed = sent(file, tmp_path / "store", reporter)
     assert Path(placed.path).read_bytes() == CONTENT
-    assert story.drawn[0] == 500_000
-    assert "0 of 0 MiB are there" in story.lines[0]
+    assert reporter.drawn[0] == 500_000
+    assert "0 of 0 MiB are there" in reporter.lines[0]
 
 
 def test_a_part_that_is_something_else_is_sent_anew(model: Path, tmp_path: Path) -> None:
-    file, story = outgoing(model, tmp_path), Told()
+    file, reporter = outgoing(model, tmp_path), UrlMetadata()
     part = tmp_path / "store" / ".incoming" / f"{file.key}.part"
     part.parent.mkdir(parents=True)
     part.write_bytes(b"?" * 500_000)
-    placed = sent(file, tmp_path / "store", story)
+    placed = sent(file, tmp_path / "store", reporter)
     assert Path(placed.path).read_bytes() == CONTENT
-    assert any("differs" in line for line in story.lines)
+    assert any("differs" in line for line in reporter.lines)
 
 
 def test_a_second_sender_waits_for_the_first(model: Path, tmp_path: Path) -> None:
     """And takes over when the first one's bytes stop coming, as after a cut that no one was told of."""
 
-    async def work() -> tuple[Placed, Told]:
-        wire = Wire({}, Timeouts())
+    async def work() -> tuple[Placed, UrlMetadata]:
+        wire = Connector({}, Timeouts())
         first = await wire.connect(Node("localhost", "localhost"))
         second = await wire.connect(Node("localhost", "localhost"))
-        file, story = outgoing(model, tmp_path), Told()
+        file, reporter = outgoing(model, tmp_path), UrlMetadata()
         store = str(tmp_path / "store")
         incoming = receiver.Incoming(store, file.key, file.size, file.name)
         try:
-            async with receiver.receiving(first, incoming, Told()) as ready:
+            async with receiver.receiving(first, incoming, UrlMetadata()) as ready:
                 assert isinstance(ready, receiver.Receiver)
                 await ready.send(CONTENT[:400_000])
-                return await send(second, file, store, story), story
+                return await send(second, file, store, reporter), reporter
         finally:
             await first.close()
             await second.close()
@@ -181,26 +181,26 @@ def test_a_second_sender_waits_for_the_first(model: Path, tmp_path: Path) -> Non
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(receiver, "BUSY_LOOK", 0.1)
         patch.setattr(receiver, "BUSY_STALLED", 0.6)
-        placed, story = asyncio.run(work())
+        placed, reporter = asyncio.run(work())
     assert Path(placed.path).read_bytes() == CONTENT
-    assert "another command sends" in story.lines[0]
-    assert 400_000 in story.drawn, "what the first one had sent stays"
+    assert "another command sends" in reporter.lines[0]
+    assert 400_000 in reporter.drawn, "what the first one had sent stays"
 
 
 def test_a_store_that_cannot_be_written_is_said_at_once(model: Path, tmp_path: Path) -> None:
     (tmp_path / "a file").touch()
-    story = Told()
+    reporter = UrlMetadata()
     with pytest.raises(ShellUnusable, match="cannot be written") as refusal:
-        sent(outgoing(model, tmp_path), tmp_path / "a file", story)
+        sent(outgoing(model, tmp_path), tmp_path / "a file", reporter)
     assert refusal.value.hint is not None
     assert "models_dir" in refusal.value.hint
-    assert story.lines == []
+    assert reporter.lines == []
 
 
 def test_other_content_than_was_announced_fails_after_two_tries(model: Path, tmp_path: Path) -> None:
-    story, wrong = Told(), "0" * 64
+    reporter, wrong = UrlMetadata(), "0" * 64
     with pytest.raises(ChecksumMismatch) as refusal:
-        sent(outgoing(model, tmp_path, wrong), tmp_path / "store", story)
+        sent(outgoing(model, tmp_path, wrong), tmp_path / "store", reporter)
     assert refusal.value.details == {"expected": wrong, "got": sha256_of(model)}
     assert not [path for path in (tmp_path / "store").rglob("*") if path.is_file()], "nothing is left"
 
@@ -209,11 +209,11 @@ def test_a_file_that_becomes_shorter_or_goes_away(model: Path, tmp_path: Path) -
     file = outgoing(model, tmp_path)
     model.write_bytes(CONTENT[:-1])
     with pytest.raises(ModelInvalid, match="still being written"):
-        sent(file, tmp_path / "store", Told())
+        sent(file, tmp_path / "store", UrlMetadata())
     file = outgoing(model, tmp_path)
     model.unlink()
     with pytest.raises(ModelNotFound):
-        sent(file, tmp_path / "store", Told())
+        sent(file, tmp_path / "store", UrlMetadata())
 
 
 def test_too_little_space_is_said_before_a_byte_is_sent(model: Path, tmp_path: Path) -> None:
@@ -221,12 +221,12 @@ def test_too_little_space_is_said_before_a_byte_is_sent(model: Path, tmp_path: P
     with huge.open("wb") as holes:
         holes.write(b"GGUF")
         holes.truncate(1 << 43)
-    story = Told()
+    reporter = UrlMetadata()
     with pytest.raises(DiskShort) as refusal:
-        sent(outgoing(huge, tmp_path, "0" * 64), tmp_path / "store", story)
+        sent(outgoing(huge, tmp_path, "0" * 64), tmp_path / "store", reporter)
     assert refusal.value.details["need_bytes"] == 1 << 43
     assert refusal.value.details["free_bytes"] < 1 << 43
-    assert story.drawn == []
+    assert reporter.drawn == []
 
 
 def test_room_for_all_parts_is_asked_for_before_the_first(tmp_path: Path) -> None:
@@ -237,19 +237,19 @@ def test_room_for_all_parts_is_asked_for_before_the_first(tmp_path: Path) -> Non
         holes.truncate(1 << 43)
     parts[1].write_bytes(CONTENT)
     files = [outgoing(path, tmp_path, str(n) * 64) for n, path in enumerate(parts)]
-    story = Told()
+    reporter = UrlMetadata()
 
     async def work() -> None:
-        connection = await Wire({}, Timeouts()).connect(Node("localhost", "localhost"))
+        connection = await Connector({}, Timeouts()).connect(Node("localhost", "localhost"))
         try:
-            await deliver.deliver_all(connection, files, str(tmp_path / "store"), story)
+            await deliver.deliver_all(connection, files, str(tmp_path / "store"), reporter)
         finally:
             await connection.close()
 
     with pytest.raises(DiskShort) as refusal:
         asyncio.run(work())
     assert refusal.value.details["need_bytes"] == (1 << 43) + len(CONTENT)
-    assert story.drawn == []
+    assert reporter.drawn == []
 
 
 @pytest.mark.parametrize(
@@ -282,7 +282,7 @@ def test_a_node_that_answers_nonsense_has_not_got_the_file(
         process.exit(0)
 
     async def work(connection: Connection) -> object:
-        return await send(connection, outgoing(model, tmp_path, sha256), "/store", Told())
+        return await send(connection, outgoing(model, tmp_path, sha256), "/store", UrlMetadata())
 
     with pytest.raises(RbeeError):
         talk(shell, work)
@@ -307,7 +307,7 @@ def test_a_node_that_takes_nothing_any_more_is_not_waited_for(tmp_path: Path, re
         await asyncio.Event().wait()
 
     async def work(connection: Connection) -> object:
-        return await send(connection, outgoing(large, tmp_path, "0" * 64), "/store", Told())
+        return await send(connection, outgoing(large, tmp_path, "0" * 64), "/store", UrlMetadata())
 
     with pytest.raises(ConnectionLost, match=r"took nothing of large\.gguf") as caught:
         talk(shell, work, timeouts=Timeouts(download_stall=0.3))
@@ -338,7 +338,7 @@ def test_only_a_transfer_that_stands_still_itself_is_taken_over(
         process.exit(0)
 
     async def work(connection: Connection) -> object:
-        return await send(connection, outgoing(model, tmp_path, sha256_of(model)), "/store", Told())
+        return await send(connection, outgoing(model, tmp_path, sha256_of(model)), "/store", UrlMetadata())
 
     talk(shell, work)
     assert any(asked) is (owners == "a"), asked
@@ -347,11 +347,11 @@ def test_only_a_transfer_that_stands_still_itself_is_taken_over(
 def identified(path: Path, registry: Registry) -> str:
     status = path.stat()
     stamp = (str(path), status.st_size, status.st_mtime_ns)
-    return asyncio.run(deliver.identify(stamp, registry, Silent())).sha256
+    return asyncio.run(deliver.identify(stamp, registry, SilentReporter())).sha256
 
 
 def test_a_checksum_is_remembered_until_the_file_changes(model: Path, tmp_path: Path) -> None:
-    registry = Registry(tmp_path / "registry.json", story=Silent())
+    registry = Registry(tmp_path / "registry.json", reporter=SilentReporter())
     first = identified(model, registry)
     assert first == sha256_of(model)
     assert registry.facts(f"sha256:{model}") is not None
@@ -367,7 +367,7 @@ def test_a_checksum_is_remembered_until_the_file_changes(model: Path, tmp_path: 
 def test_a_remembered_checksum_that_is_none_is_made_anew(
     model: Path, tmp_path: Path, remembered: object
 ) -> None:
-    registry = Registry(tmp_path / "registry.json", story=Silent())
+    registry = Registry(tmp_path / "registry.json", reporter=SilentReporter())
     status = model.stat()
     fact = {"size": status.st_size, "mtime": status.st_mtime_ns, "sha256": remembered}
     registry.put_facts(f"sha256:{model}", {key: value for key, value in fact.items() if value is not None})
@@ -375,7 +375,7 @@ def test_a_remembered_checksum_that_is_none_is_made_anew(
 
 
 def test_a_file_that_is_no_model_is_refused_and_not_remembered(tmp_path: Path) -> None:
-    registry = Registry(tmp_path / "registry.json", story=Silent())
+    registry = Registry(tmp_path / "registry.json", reporter=SilentReporter())
     path = tmp_path / "notes.gguf"
     path.write_text("no GGUF")
     with pytest.raises(ModelInvalid, match="not a GGUF file"):
@@ -384,15 +384,15 @@ def test_a_file_that_is_no_model_is_refused_and_not_remembered(tmp_path: Path) -
 
 
 def test_a_file_that_grows_while_it_is_read_is_not_remembered(model: Path, tmp_path: Path) -> None:
-    registry = Registry(tmp_path / "registry.json", story=Silent())
+    registry = Registry(tmp_path / "registry.json", reporter=SilentReporter())
     stamp = (str(model), len(CONTENT) - 1, model.stat().st_mtime_ns)
     with pytest.raises(ModelInvalid, match="still being written"):
-        asyncio.run(deliver.identify(stamp, registry, Silent()))
+        asyncio.run(deliver.identify(stamp, registry, SilentReporter()))
     assert registry.facts(f"sha256:{model}") is None
 
 
 def test_a_checksum_in_the_making_does_not_outlive_its_command(tmp_path: Path) -> None:
-    registry = Registry(tmp_path / "registry.json", story=Silent())
+    registry = Registry(tmp_path / "registry.json", reporter=SilentReporter())
     path = tmp_path / "huge.gguf"
     with path.open("wb") as file:
         file.write(b"GGUF")
@@ -402,7 +402,7 @@ def test_a_checksum_in_the_making_does_not_outlive_its_command(tmp_path: Path) -
         status = path.stat()
         stamp = (str(path), status.st_size, status.st_mtime_ns)
         async with asyncio.timeout(0.1):
-            await deliver.identify(stamp, registry, Silent())
+            await deliver.identify(stamp, registry, SilentReporter())
 
     began = time.monotonic()
     with pytest.raises(TimeoutError):

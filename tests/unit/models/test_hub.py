@@ -16,9 +16,9 @@ from rbee_ssh.errors import DownloadFailed, ModelForbidden, ModelNotFound
 from rbee_ssh.inventory import Timeouts
 from rbee_ssh.models import hub as asking
 from rbee_ssh.models.hub_cache import download
-from rbee_ssh.models.refs import HubRef, UrlRef
+from rbee_ssh.models.reference import HubRef, UrlRef
 from rbee_ssh.models.remote import Remote, from_memo, is_link, memo_key
-from rbee_ssh.story import Silent
+from rbee_ssh.reporter import SilentReporter
 
 constants = pytest.importorskip("huggingface_hub.constants")
 CONTENT = b"GGUF" + bytes(1000)
@@ -43,12 +43,12 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 
 def resolve(repo: str, **wanted: str) -> Remote:
-    return asyncio.run(asking.resolve(HubRef("org", repo, **wanted), TIMEOUTS, Silent()))
+    return asyncio.run(asking.resolve(HubRef("org", repo, **wanted), TIMEOUTS, SilentReporter()))
 
 
 def links(remote: Remote) -> list[str] | None:
     assert isinstance(remote.ref, HubRef)
-    return asyncio.run(asking.links(remote, remote.ref, TIMEOUTS, Silent()))
+    return asyncio.run(asking.links(remote, remote.ref, TIMEOUTS, SilentReporter()))
 
 
 def test_a_reference_becomes_a_commit_and_files(hub: Hub) -> None:
@@ -114,7 +114,7 @@ def test_a_file_goes_through_the_cache_of_this_machine(
     remote = resolve("kept")
     assert isinstance(remote.ref, HubRef)
     for _ in range(2):
-        path = asyncio.run(download(remote, remote.ref, remote.files[0], TIMEOUTS, Silent()))
+        path = asyncio.run(download(remote, remote.ref, remote.files[0], TIMEOUTS, SilentReporter()))
         with open(path, "rb") as file:
             assert file.read() == CONTENT
     assert len([one for one in hub.asked if one.method == "GET" and "resolve" in one.path]) == 1

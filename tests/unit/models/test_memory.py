@@ -9,8 +9,7 @@ from unit.models.gguf_files import published, write
 
 from rbee_ssh.engines.tuning import Tuning, tuning
 from rbee_ssh.models.gguf import Malformed, parse
-from rbee_ssh.models.layers import layers
-from rbee_ssh.models.memory import cache_bytes, estimate, state_bytes
+from rbee_ssh.models.memory import cache_bytes, estimate, layers, state_bytes
 
 MIB = 2**20
 KIB = 2**10

@@ -6,7 +6,7 @@ import pytest
 
 from rbee_ssh.errors import ModelAmbiguous, ModelNotFound
 from rbee_ssh.models.quants import HubFile, choose, quant_of
-from rbee_ssh.models.refs import HubRef
+from rbee_ssh.models.reference import HubRef
 
 
 def files(*paths: str) -> list[HubFile]:

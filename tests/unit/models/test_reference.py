@@ -9,14 +9,7 @@ from hypothesis import strategies as st
 
 from rbee_ssh.errors import ModelRefInvalid
 from rbee_ssh.inventory import Inventory, ModelPreset
-from rbee_ssh.models.reference import (
-    FORMS,
-    HubRef,
-    LocalFileRef,
-    NodeFileRef,
-    Ref,
-    parse_reference,
-)
+from rbee_ssh.models.reference import FORMS, HubRef, LocalFileRef, NodeFileRef, Ref, parse_reference
 from rbee_ssh.wording import has_control
 
 EMPTY = Inventory(nodes={})

@@ -6,12 +6,7 @@ import pytest
 
 from rbee_ssh.errors import ModelRefInvalid
 from rbee_ssh.inventory import Inventory, ModelPreset
-from rbee_ssh.models.reference import (
-    HubRef,
-    Ref,
-    UrlRef,
-    parse_reference,
-)
+from rbee_ssh.models.reference import HubRef, Ref, UrlRef, parse_reference
 
 EMPTY = Inventory(nodes={})
 DIGEST = "0123456789abcdef" * 4

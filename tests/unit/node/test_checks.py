@@ -21,9 +21,9 @@ from rbee_ssh.errors import (
     ShellUnusable,
 )
 from rbee_ssh.inventory import Node
-from rbee_ssh.node.checks import NAMES, Check, Forwarding, Seen, checks, clock_ahead, works
+from rbee_ssh.node.checks import NAMES, Check, Forwarding, NodeObservation, checks, clock_ahead, works
+from rbee_ssh.node.engine_facts import PythonFound
 from rbee_ssh.node.facts import Facts, parse_facts
-from rbee_ssh.node.found import PythonFound
 from rbee_ssh.node.gpus import Gpu
 
 FIXTURES = Path(__file__).with_name("fixtures")
@@ -32,7 +32,7 @@ OPEN = Forwarding(unix=True, tcp=True, seconds=0.01)
 GIB = 1024**3
 
 
-def seen(machine: str = "ubuntu-nvidia", *, node: Node = NODE, **also: Any) -> Seen:
+def seen(machine: str = "ubuntu-nvidia", *, node: Node = NODE, **also: Any) -> NodeObservation:
     facts = parse_facts((FIXTURES / f"{machine}.txt").read_text())
     given: dict[str, Any] = {
         "destination": "gpu1",
@@ -41,7 +41,7 @@ def seen(machine: str = "ubuntu-nvidia", *, node: Node = NODE, **also: Any) -> S
         "clock": 0.0,
         "facts": facts,
     }
-    return Seen(node, **given | also)
+    return NodeObservation(node, **given | also)
 
 
 def found(*args: Any, **also: Any) -> dict[str, Check]:
@@ -53,7 +53,7 @@ def about(**facts: Any) -> dict[str, Check]:
     return {check.name: check for check in checks(seen(facts=replace(Facts(), **facts)))}
 
 
-def states(one: Seen) -> str:
+def states(one: NodeObservation) -> str:
     letters = {"ok": "+", "failed": "x", "warning": "!", "unknown": "?", "not_tried": "."}
     return "".join(letters[check.state] for check in checks(one))
 
@@ -92,7 +92,7 @@ def test_a_machine(machine: str, expected: str) -> None:
 )
 def test_behind_an_error_nothing_is_tried(error: RbeeError, shell: float | None, expected: str) -> None:
     error.hint = "do it"
-    one = Seen(NODE, shell=shell, forwarding=OPEN if shell else Forwarding(), error=error)
+    one = NodeObservation(NODE, shell=shell, forwarding=OPEN if shell else Forwarding(), error=error)
     assert states(one) == expected
     (failed,) = (check for check in checks(one) if check.state == "failed")
     assert (failed.detail, failed.fix) == ("no", "do it")

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rbee_ssh.inventory import Node
+from rbee_ssh.node.engine_facts import PythonFound
 from rbee_ssh.node.facts import Facts, ModelFile, arguments, parse_facts
-from rbee_ssh.node.found import PythonFound
 from rbee_ssh.node.gpus import Gpu
 
 FIXTURES = Path(__file__).with_name("fixtures")

@@ -14,15 +14,15 @@ import pytest
 
 from rbee_ssh.errors import ResponseInvalid
 from rbee_ssh.provision import link, runners
-from rbee_ssh.provision.link import Link, Said
-from rbee_ssh.provision.sink import Sink
-from rbee_ssh.story import Silent
+from rbee_ssh.provision.line_writer import LineWriter
+from rbee_ssh.provision.link import Link, ScriptOutput
+from rbee_ssh.reporter import SilentReporter
 
 T = TypeVar("T")
-LIB = Path(link.__file__).with_name("lib.sh").read_text()
+LIB = Path(link.__file__).with_name("steps.sh").read_text()
 
 
-class Heard(Silent):
+class Heard(SilentReporter):
     def __init__(self) -> None:
         self.lines: list[str] = []
 
@@ -30,11 +30,11 @@ class Heard(Silent):
         self.lines.append(text)
 
 
-def with_link(work: Callable[[Link], T], story: Heard | None = None) -> T:
+def with_link(work: Callable[[Link], T], reporter: Heard | None = None) -> T:
     """Run `work` in a thread, as a session does."""
 
     async def body() -> T:
-        sink = Sink(story or Heard(), asyncio.get_running_loop())
+        sink = LineWriter(reporter or Heard(), asyncio.get_running_loop())
         return await asyncio.to_thread(work, link.on_this_machine("here", sink))
 
     return asyncio.run(body())
@@ -42,22 +42,22 @@ def with_link(work: Callable[[Link], T], story: Heard | None = None) -> T:
 
 def test_a_script_tells_steps_values_and_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    story = Heard()
+    reporter = Heard()
     body = (
         LIB
         + 'tell step "first $1"\ntell a b\necho out; echo err >&2; printf "no\\rend"\npwd >there\nexit 7\n'
     )
-    said = with_link(lambda opened: link.run_script(opened, body, ["it's"]), story)
-    assert said == Said(7, {"step": "first it's", "a": "b"})
-    assert story.lines == ["first it's", "  out", "  err", "  no", "  end"]
+    said = with_link(lambda opened: link.run_script(opened, body, ["it's"]), reporter)
+    assert said == ScriptOutput(7, {"step": "first it's", "a": "b"})
+    assert reporter.lines == ["first it's", "  out", "  err", "  no", "  end"]
     assert (tmp_path / "there").read_text() == f"{tmp_path}\n"
 
 
 def test_noise_before_the_script_is_not_told() -> None:
-    story = Heard()
+    reporter = Heard()
 
     async def body() -> None:
-        sink = Sink(story, asyncio.get_running_loop())
+        sink = LineWriter(reporter, asyncio.get_running_loop())
         sink.listen("mark", lambda key, value: None)
         sink.write("Welcome to this machine!\nmark")
         sink.write("\nreal\nmark\tstep\tx\n")
@@ -65,14 +65,14 @@ def test_noise_before_the_script_is_not_told() -> None:
         await asyncio.sleep(0)
 
     asyncio.run(body())
-    assert story.lines == ["  real"]
+    assert reporter.lines == ["  real"]
 
 
 def test_what_a_script_has_started_ends_when_it_is_cut_off(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     body = LIB + f"watch\nsh -c 'echo $$ >{pid}; exec sleep 600'\nexit 0\n"
 
-    def work(opened: Link) -> Said:
+    def work(opened: Link) -> ScriptOutput:
         threading.Thread(target=cut_when, args=(pid, opened)).start()
         return link.run_script(opened, body, [])
 
@@ -121,7 +121,7 @@ def test_no_configuration_file_is_read(tmp_path: Path, monkeypatch: pytest.Monke
     (ssh / "config").write_text("Host *\n  HostName evil.example\n  ProxyCommand touch evil\n")
 
     async def body() -> None:
-        sink = Sink(Silent(), asyncio.get_running_loop())
+        sink = LineWriter(SilentReporter(), asyncio.get_running_loop())
         config = link._fabric_config(sink)
         connection = fabric.Connection("node", user="ada", port=22, config=config)
         assert (connection.host, connection.user, connection.gateway) == ("node", "ada", None)

@@ -10,7 +10,16 @@ import pytest
 from rbee_ssh.errors import BackendUnavailable, SetupFailed, UsageInvalid
 from rbee_ssh.inventory import Node
 from rbee_ssh.provision.archive import Archive
-from rbee_ssh.provision.plan import ArchivePlan, Machine, PythonPlan, Wanted, directory, matches, plan, wanted
+from rbee_ssh.provision.plan import (
+    ArchivePlan,
+    Machine,
+    PythonPlan,
+    SetupRequest,
+    directory,
+    matches,
+    plan,
+    wanted,
+)
 
 DESK = Node("desk", "desk.example")
 PLAIN = Machine("Linux")
@@ -23,13 +32,13 @@ def amd(rocm: str | None) -> Machine:
     return Machine("Linux", (("RX 7900", "rocm"),), rocm)
 
 
-def options(engine: str | None = None, **given: Any) -> Wanted:
+def options(engine: str | None = None, **given: Any) -> SetupRequest:
     every = dict.fromkeys(("backend", "archive", "sha256", "index_url", "cmake_args")) | given
     return wanted(engine, **every)
 
 
 def python(machine: Machine, *, node: Node = DESK, engine: str = "xllamacpp", **given: Any) -> PythonPlan:
-    todo = plan(node, Wanted(engine, **given), machine)
+    todo = plan(node, SetupRequest(engine, **given), machine)
     assert isinstance(todo, PythonPlan)
     return todo
 
@@ -124,18 +133,18 @@ def test_a_backend_without_a_device_is_refused(machine: Machine, backend: str) -
 @pytest.mark.parametrize(
     ("node", "asked"),
     [
-        (Node("desk", "d", python="/opt/python"), Wanted("xllamacpp")),
-        (Node("desk", "d", engine_path="/opt/llama-server"), Wanted("llama-server", archive=ARCHIVE)),
-        (Node("desk", "d", engine_path="/opt/llama-server"), Wanted("xllamacpp")),
+        (Node("desk", "d", python="/opt/python"), SetupRequest("xllamacpp")),
+        (Node("desk", "d", engine_path="/opt/llama-server"), SetupRequest("llama-server", archive=ARCHIVE)),
+        (Node("desk", "d", engine_path="/opt/llama-server"), SetupRequest("xllamacpp")),
     ],
 )
-def test_an_engine_that_the_inventory_names_would_hide_the_new_one(node: Node, asked: Wanted) -> None:
+def test_an_engine_that_the_inventory_names_would_hide_the_new_one(node: Node, asked: SetupRequest) -> None:
     with pytest.raises(UsageInvalid, match="never be looked at"):
         plan(node, asked, PLAIN)
 
 
 def test_an_archive_has_a_directory_of_its_own() -> None:
-    todo = plan(DESK, Wanted("llama-server", archive=ARCHIVE), NVIDIA)
+    todo = plan(DESK, SetupRequest("llama-server", archive=ARCHIVE), NVIDIA)
     assert isinstance(todo, ArchivePlan)
     assert (todo.directory, todo.pattern) == ("llama-b7010-bin-ubuntu-x64-abababababab", "CUDA")
 
@@ -161,6 +170,6 @@ def test_an_engine_does_when_it_has_the_device() -> None:
 
 
 def test_secrets_in_urls_are_not_shown() -> None:
-    asked = Wanted("xllamacpp", index_url="https://me:secret@host/simple")
+    asked = SetupRequest("xllamacpp", index_url="https://me:secret@host/simple")
     assert "secret" not in repr(asked)
     assert "secret" not in repr(plan(DESK, asked, PLAIN))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rbee_ssh.errors import ChecksumMismatch, SetupFailed
-from rbee_ssh.provision.link import Link, Said
+from rbee_ssh.provision.link import Link, ScriptOutput
 from rbee_ssh.provision.problems import _SAYS, failed
 
 
@@ -14,7 +14,7 @@ def link(ssh: str = "ada@desk.example") -> Link:
 
 
 def error(problem: str, *, ssh: str = "ada@desk.example", **values: str) -> SetupFailed:
-    said = Said(1, {"problem": problem, "step": "making it", **values})
+    said = ScriptOutput(1, {"problem": problem, "step": "making it", **values})
     found = failed(link(ssh), said, ["one", "two"])
     assert isinstance(found, SetupFailed)
     return found
@@ -27,7 +27,7 @@ def test_step_lines_and_status_are_told() -> None:
 
 
 def test_warnings_do_not_hide_the_error() -> None:
-    said = Said(1, {"problem": "install"})
+    said = ScriptOutput(1, {"problem": "install"})
     last = [*(f"  WARNING: try {n}" for n in range(9)), "ERROR: no"]
     found = failed(link(), said, last)
     assert found.message == "desk: pip could not install it\nERROR: no"
@@ -63,7 +63,7 @@ def test_a_distribution_nobody_knows() -> None:
 
 
 def test_a_script_that_ended_without_a_word() -> None:
-    found = failed(link(), Said(137, {"step": "installing xllamacpp"}), [])
+    found = failed(link(), ScriptOutput(137, {"step": "installing xllamacpp"}), [])
     assert "installing xllamacpp: it ended early: exit status 137, killed" in found.message
 
 
@@ -72,6 +72,6 @@ def test_an_engine_that_dies_says_of_what() -> None:
 
 
 def test_a_checksum_has_a_code_of_its_own() -> None:
-    found = failed(link(), Said(1, {"problem": "sha256", "sha256": "ab" * 32}), [])
+    found = failed(link(), ScriptOutput(1, {"problem": "sha256", "sha256": "ab" * 32}), [])
     assert isinstance(found, ChecksumMismatch)
     assert "ab" * 32 in found.message

@@ -9,8 +9,8 @@ import pytest
 
 from rbee_ssh.errors import SetupFailed
 from rbee_ssh.provision import link, recipes
-from rbee_ssh.provision.sink import Sink
-from rbee_ssh.story import Silent
+from rbee_ssh.provision.line_writer import LineWriter
+from rbee_ssh.reporter import SilentReporter
 
 FILE = """
 from invoke import task
@@ -46,7 +46,7 @@ def base(tmp_path: Path) -> Path:
 def run(base: Path, *names: str) -> list[recipes.Recipe]:
     async def body() -> list[recipes.Recipe]:
         loaded = recipes.load("desk", [f"recipes.py:{name}" for name in names], base)
-        here = link.on_this_machine("desk", Sink(Silent(), asyncio.get_running_loop()))
+        here = link.on_this_machine("desk", LineWriter(SilentReporter(), asyncio.get_running_loop()))
         for one in loaded:
             await asyncio.to_thread(recipes.run, here, one)
         return loaded

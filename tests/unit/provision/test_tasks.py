@@ -17,12 +17,12 @@ from unit.ssh.servers import talk
 
 from rbee_ssh.errors import ConnectionLost, SetupFailed
 from rbee_ssh.provision import link, tasks
+from rbee_ssh.provision.line_writer import LineWriter
 from rbee_ssh.provision.link import Link
-from rbee_ssh.provision.sink import Sink
-from rbee_ssh.provision.way import Way
+from rbee_ssh.provision.transport import SshTransport
+from rbee_ssh.reporter import SilentReporter
 from rbee_ssh.ssh.connection import Connection
 from rbee_ssh.ssh.lean import asyncssh
-from rbee_ssh.story import Silent
 
 
 class Files(asyncssh.SFTPServer):
@@ -50,7 +50,7 @@ def sent(archive: Path, files: object, feed: Callable[[Link], None] = lambda ope
         key = connection.ssh.get_server_host_key()
         assert key is not None
         host, port = connection.ssh.get_extra_info("peername")[:2]
-        way = Way(
+        way = SshTransport(
             node="far",
             host=host,
             port=port,
@@ -61,7 +61,7 @@ def sent(archive: Path, files: object, feed: Callable[[Link], None] = lambda ope
             loop=asyncio.get_running_loop(),
             timeouts=connection.timeouts,
         )
-        sink = Sink(Silent(), way.loop)
+        sink = LineWriter(SilentReporter(), way.loop)
 
         def send() -> None:
             opened = link.connected(way, "", sink)

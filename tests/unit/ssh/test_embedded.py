@@ -16,15 +16,15 @@ import pytest
 from rbee_ssh.inventory import Node, Timeouts
 from rbee_ssh.ssh import script
 from rbee_ssh.ssh.connection import Connection
+from rbee_ssh.ssh.connector import Connector
 from rbee_ssh.ssh.script import ScriptResult
-from rbee_ssh.ssh.wire import Wire
 
 LOCALHOST = Node("localhost", "localhost")
 
 
 def run(body: str, *args: str) -> ScriptResult:
     async def work() -> ScriptResult:
-        connection = await Wire({}, Timeouts()).connect(LOCALHOST)
+        connection = await Connector({}, Timeouts()).connect(LOCALHOST)
         try:
             return await script.run(connection, body, args)
         finally:
@@ -62,13 +62,13 @@ def test_a_home_that_is_not_there_is_no_lost_connection(monkeypatch: pytest.Monk
 # What a user does who presses Ctrl+C while a script holds the node's lock.
 INTERRUPTED = """
 import sys
-from rbee_ssh.cli.run import run_async
+from rbee_ssh.cli.event_loop import run_async
 from rbee_ssh.inventory import Node, Timeouts
 from rbee_ssh.ssh import script
-from rbee_ssh.ssh.wire import Wire
+from rbee_ssh.ssh.connector import Connector
 
 async def work():
-    connection = await Wire({}, Timeouts()).connect(Node("localhost", "localhost"))
+    connection = await Connector({}, Timeouts()).connect(Node("localhost", "localhost"))
     try:
         wait = 'until [ -e "$1/go" ]; do sleep 0.05; done'
         await script.run(connection, f'echo $$ >"$1/started"; {wait}; echo whole >"$1/ended"', sys.argv[1:])
@@ -99,7 +99,7 @@ def test_who_leaves_at_any_step_of_a_script_leaves_no_child_behind(body: str, tu
             await asyncio.sleep(60)
 
     async def work() -> None:
-        connection = await Wire({}, Timeouts()).connect(LOCALHOST)
+        connection = await Connector({}, Timeouts()).connect(LOCALHOST)
         asking = asyncio.ensure_future(held(connection))
         if body == "yes":
             await asyncio.sleep(0.05)  # until it waits for a reader
@@ -116,7 +116,7 @@ def test_who_leaves_at_any_step_of_a_script_leaves_no_child_behind(body: str, tu
 
 def test_what_a_script_does_not_read_is_not_waited_for() -> None:
     async def work() -> None:
-        connection = await Wire({}, Timeouts()).connect(LOCALHOST)
+        connection = await Connector({}, Timeouts()).connect(LOCALHOST)
         async with script.running(connection, "exec sleep 4", payload=True) as deaf:
             await deaf.send(bytes(2**20))  # more than a pipe holds
             await connection.close()
@@ -136,10 +136,10 @@ NAMELESS = """
 import asyncio
 from rbee_ssh.inventory import Node, Timeouts
 from rbee_ssh.ssh import script
-from rbee_ssh.ssh.wire import Wire
+from rbee_ssh.ssh.connector import Connector
 
 async def work():
-    connection = await Wire({}, Timeouts()).connect(Node("localhost", "localhost"))
+    connection = await Connector({}, Timeouts()).connect(Node("localhost", "localhost"))
     print((await script.run(connection, "id -u")).stdout)
     await connection.close()
 

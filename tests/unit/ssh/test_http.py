@@ -11,8 +11,8 @@ from rbee_ssh.errors import RbeeError, ResponseInvalid
 from rbee_ssh.inventory import Node, Timeouts
 from rbee_ssh.ssh import http
 from rbee_ssh.ssh.connection import ChannelRefused
+from rbee_ssh.ssh.connector import Connector
 from rbee_ssh.ssh.http import StreamBroken
-from rbee_ssh.ssh.wire import Wire
 
 Asked = tuple[bytes, int, bytes]
 
@@ -34,7 +34,7 @@ def asked(directory: Path, said: bytes, *, body: bytes = b"", pause: bool = Fals
 
     async def work() -> Asked:
         server = await asyncio.start_unix_server(engine, path)
-        connection = await Wire({}, Timeouts()).connect(Node("localhost", "localhost"))
+        connection = await Connector({}, Timeouts()).connect(Node("localhost", "localhost"))
         try:
             async with http.request(
                 connection, "POST", "/v1/x", socket=path, port=None, headers={"X": "y"}, body=body
@@ -100,7 +100,7 @@ def test_answers_that_are_none(tmp_path: Path, said: bytes, error: type[Exceptio
 
 def test_nobody_there(tmp_path: Path) -> None:
     async def work() -> None:
-        connection = await Wire({}, Timeouts()).connect(Node("localhost", "localhost"))
+        connection = await Connector({}, Timeouts()).connect(Node("localhost", "localhost"))
         try:
             async with http.request(
                 connection, "GET", "/", socket=str(tmp_path / "no.sock"), port=None, headers={}

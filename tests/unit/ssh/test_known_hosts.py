@@ -13,8 +13,8 @@ from rbee_ssh.errors import HostKeyChanged, HostKeyUnknown, UsageInvalid
 from rbee_ssh.inventory import Node
 from rbee_ssh.ssh import destination, known_hosts, trust
 from rbee_ssh.ssh.lean import asyncssh
-from rbee_ssh.ssh.refusals import host_key_refused
-from rbee_ssh.ssh.trust import Fetched
+from rbee_ssh.ssh.login import host_key_refused
+from rbee_ssh.ssh.trust import PresentedKey
 
 
 def new_key(kind: str = "ssh-ed25519") -> asyncssh.SSHKey:
@@ -142,10 +142,10 @@ def test_unknown_changed_and_revoked_are_told_apart(tmp_path: Path) -> None:
     assert authority.message.endswith("is not trusted: Host CA key is not trusted")
 
 
-def fetched(path: Path, name: str = "[box.example]:2222") -> Fetched:
+def fetched(path: Path, name: str = "[box.example]:2222") -> PresentedKey:
     text = " ".join(KEY.export_public_key("openssh").decode().split()[:2])
     fingerprint, kind = KEY.get_fingerprint(), KEY.get_algorithm()
-    return Fetched("n", "box.example", 2222, name, kind, fingerprint, text, str(path), known=False)
+    return PresentedKey("n", "box.example", 2222, name, kind, fingerprint, text, str(path), known=False)
 
 
 @pytest.mark.parametrize(

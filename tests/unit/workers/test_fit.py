@@ -16,18 +16,20 @@ from rbee_ssh.node.gpus import Gpu
 from rbee_ssh.workers.fit import (
     RAM,
     VRAM,
-    Balance,
-    Holder,
-    Room,
+    MemoryBudget,
+    MemoryCheck,
+    MemoryHolder,
+    ShortRequest,
     balances,
     corrected,
     device_free,
+    fitting_context,
     ram_spoken_for,
     room,
+    shortage,
     to_stop,
 )
 from rbee_ssh.workers.records import Record
-from rbee_ssh.workers.short import Wanted, error, fitting_context
 
 MIB = 2**20
 KIB = 1024
@@ -46,7 +48,7 @@ def worker(
     return Record(worker_id, {"state": state, "spec.json": json.dumps(told), "memory": memory})
 
 
-def on_cpu(free: int, *records: Record, need: int = 1000 * MIB) -> Balance:
+def on_cpu(free: int, *records: Record, need: int = 1000 * MIB) -> MemoryCheck:
     (found,) = balances(
         Estimate(Need(weights=need)),
         Facts(ram_free_bytes=free),
@@ -95,13 +97,13 @@ def test_nonsense_from_a_node_counts_nothing(memory: str) -> None:
     assert all(0 <= size < 2**60 for size in worker(memory=memory).memory)
 
 
-def holder(worker_id: str, held: int, created: float = 0.0, **also: Any) -> Holder:
+def holder(worker_id: str, held: int, created: float = 0.0, **also: Any) -> MemoryHolder:
     told: dict[str, Any] = {"state": "idle", "ours": True, "there": True, **also}
-    return Holder(worker_id, "m", held=held * MIB, created=created, **told)
+    return MemoryHolder(worker_id, "m", held=held * MIB, created=created, **told)
 
 
-def short(need: int, have: int, *holders: Holder, kind: str = RAM) -> Balance:
-    return Balance(kind, Need(weights=need * MIB), have * MIB, have * MIB, holders)
+def short(need: int, have: int, *holders: MemoryHolder, kind: str = RAM) -> MemoryCheck:
+    return MemoryCheck(kind, Need(weights=need * MIB), have * MIB, have * MIB, holders)
 
 
 def test_the_oldest_go_first_and_no_more_than_it_takes() -> None:
@@ -159,11 +161,11 @@ def test_workers_on_the_same_gpu_only() -> None:
 def test_what_is_left_beside_a_worker() -> None:
     need = Estimate(Need(weights=100), Need(weights=2000 * MIB))
     told = Facts(ram_free_bytes=110)
-    assert room(need, balances(need, told, Choice(LISTED, "vulkan"), [], path="", owner="")) == Room(
+    assert room(need, balances(need, told, Choice(LISTED, "vulkan"), [], path="", owner="")) == MemoryBudget(
         100, 2000 * MIB, ram_left=10, device_left=3000 * MIB
     )
     # What the node does not tell is no limit; what Metal takes of a GPU is the machine's.
-    assert room(need, []) == Room(100, 2000 * MIB)
+    assert room(need, []) == MemoryBudget(100, 2000 * MIB)
     metal = balances(need, Facts(ram_free_bytes=2**40), Choice(ENGINE, "metal"), [], path="", owner="")
     assert room(need, metal).ram == 2000 * MIB
 
@@ -184,18 +186,18 @@ def test_a_measurement_takes_the_place_of_the_guess_at_the_engine() -> None:
     assert corrected(guess, {}) == guess
 
 
-WANTED = Wanted("gpu1", "tiny", 8192, 1, evict=True)
+WANTED = ShortRequest("gpu1", "tiny", 8192, 1, evict=True)
 
 
 def test_the_error_names_need_have_parts_workers_and_the_way_out() -> None:
-    balance = Balance(
+    balance = MemoryCheck(
         RAM,
         Need(weights=600 * MIB, cache=350 * MIB, engine=50 * MIB),
         500 * MIB,
         600 * MIB,
         (holder("abc", 700, state="busy"), holder("def", 20, ours=False)),
     )
-    found = error(balance, WANTED, lambda context: (650 + 350 * context // 8192) * MIB)
+    found = shortage(balance, WANTED, lambda context: (650 + 350 * context // 8192) * MIB)
     assert isinstance(found, RamShort)
     assert found.message == (
         "tiny with a context of 8192 tokens needs 1000 MiB of RAM of node 'gpu1' (weights 600, KV cache 350, "
@@ -209,20 +211,20 @@ def test_the_error_names_need_have_parts_workers_and_the_way_out() -> None:
 
 
 def test_the_hint_names_a_context_that_fits() -> None:
-    found = error(short(1000, 500, kind=VRAM), WANTED, lambda context: (400 + context // 16) * MIB)
+    found = shortage(short(1000, 500, kind=VRAM), WANTED, lambda context: (400 + context // 16) * MIB)
     assert isinstance(found, VramShort)
     assert found.hint == "--context 1536 fits"
     assert found.details["fitting_context"] == 1536
 
 
 def test_no_context_is_named_that_the_model_was_not_made_for() -> None:
-    wanted = Wanted("gpu1", "tiny", 10**6, 1, evict=True, trained=8192)
-    assert error(short(1000, 500), wanted, lambda _: 0).details["fitting_context"] == 8192
+    wanted = ShortRequest("gpu1", "tiny", 10**6, 1, evict=True, trained=8192)
+    assert shortage(short(1000, 500), wanted, lambda _: 0).details["fitting_context"] == 8192
 
 
 def test_the_hint_says_what_no_evict_forbids() -> None:
-    wanted = Wanted("gpu1", "tiny", 8192, 1, evict=False)
-    found = error(short(1000, 500, holder("abc", 300), holder("def", 300)), wanted, lambda _: 10**12)
+    wanted = ShortRequest("gpu1", "tiny", 8192, 1, evict=False)
+    found = shortage(short(1000, 500, holder("abc", 300), holder("def", 300)), wanted, lambda _: 10**12)
     assert found.hint is not None
     assert "rbee workers stop abc def" in found.hint
     assert "without --no-evict" in found.hint

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from rbee_ssh.errors import RbeeError
 from rbee_ssh.workers import chat
-from rbee_ssh.workers.sse import EventParser
-from rbee_ssh.workers.tally import Tally
+from rbee_ssh.workers.chat import EventParser, ResponseStats
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
@@ -33,7 +32,7 @@ JSON = st.recursive(
 def tallied(*events: str) -> None:
     """As ask.py does it, to the end."""
     clock = iter(number / 10 for number in range(10_000))
-    tally = Tally(lambda: next(clock))
+    tally = ResponseStats(lambda: next(clock))
     for event in events:
         tally.take(chat.read_event(event))
     tally.done()

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from rbee_ssh.errors import NodeUnreachable, UsageInvalid
 from rbee_ssh.inventory import Node, Timeouts
-from rbee_ssh.ssh.wire import Wire
-from rbee_ssh.workers.proxy import MAX_HEAD, Way, authorized, rewrite, served
+from rbee_ssh.ssh.connector import Connector
+from rbee_ssh.workers.proxy import MAX_HEAD, UpstreamChannel, authorized, rewrite, served
 
 KEY, WORKERS_KEY = "0123456789abcdef", "fedcba9876543210"
 SHOWN = f"Authorization: Bearer {KEY}\r\n"
@@ -28,12 +28,12 @@ async def tunnelled(directory: Path, engine: Engine) -> AsyncIterator[int]:
     """A local port before this engine."""
     path = str(directory / "engine.sock")
     server = await asyncio.start_unix_server(engine, path)
-    connection = await Wire({}, Timeouts()).connect(Node("localhost", "localhost"))
+    connection = await Connector({}, Timeouts()).connect(Node("localhost", "localhost"))
 
     @contextlib.asynccontextmanager
-    async def way() -> AsyncIterator[Way]:
+    async def way() -> AsyncIterator[UpstreamChannel]:
         async with connection.stream(path, None) as (reader, writer):
-            yield Way(connection, WORKERS_KEY, reader, writer)
+            yield UpstreamChannel(connection, WORKERS_KEY, reader, writer)
 
     try:
         async with served(way, KEY, 0) as port:
@@ -226,14 +226,14 @@ def test_a_client_that_has_not_asked_yet_holds_no_end_up(tmp_path: Path) -> None
 
 def test_a_worker_that_is_out_of_reach_is_told(tmp_path: Path) -> None:
     async def work(*, there: bool) -> bytes:
-        connection = await Wire({}, Timeouts()).connect(Node("localhost", "localhost"))
+        connection = await Connector({}, Timeouts()).connect(Node("localhost", "localhost"))
 
         @contextlib.asynccontextmanager
-        async def way() -> AsyncIterator[Way]:
+        async def way() -> AsyncIterator[UpstreamChannel]:
             if not there:
                 raise NodeUnreachable("node 'a' is off")
             async with connection.stream(str(tmp_path / "nothing.sock"), None) as (reader, writer):
-                yield Way(connection, WORKERS_KEY, reader, writer)
+                yield UpstreamChannel(connection, WORKERS_KEY, reader, writer)
 
         try:
             async with served(way, KEY, 0) as port:
@@ -248,7 +248,7 @@ def test_a_worker_that_is_out_of_reach_is_told(tmp_path: Path) -> None:
 
 
 def test_a_port_that_is_taken_is_told() -> None:
-    def nowhere() -> contextlib.AbstractAsyncContextManager[Way]:
+    def nowhere() -> contextlib.AbstractAsyncContextManager[UpstreamChannel]:
         raise AssertionError
 
     async def work() -> None:

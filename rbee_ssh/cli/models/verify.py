@@ -1,0 +1,88 @@
+"""`rbee models verify`: the files on the nodes read again and compared."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from rbee_ssh.cli.context import Cli, pass_cli
+from rbee_ssh.cli.event_loop import run_async
+from rbee_ssh.cli.options import command, tag_option
+from rbee_ssh.cli.text import unreachable
+
+if TYPE_CHECKING:
+    from rbee_ssh.library.stores import Unreachable, Verification
+    from rbee_ssh.models.node_store import StoredModel
+
+_WORDS = {
+    "same": "as it was",
+    "differs": "differs from its SHA-256",
+    "gone": "cannot be read",
+    "cut": "is not whole",
+    "unknown": "has no SHA-256 to compare with",
+}
+
+
+@command(short_help="Read stored models again and compare their SHA-256.")
+@click.argument("reference", metavar="[REF]", required=False)
+@click.option("--node", "nodes", multiple=True, metavar="NAME", help="Only this node's. May be repeated.")
+@tag_option
+@pass_cli
+def verify(cli: Cli, reference: str | None, nodes: tuple[str, ...], tags: tuple[str, ...]) -> None:
+    """Read a model, or all, again on the nodes that have it, and compare with the SHA-256 it came with.
+
+    Nothing is removed: that is `rbee models rm`, and the next `pull` or `push` brings it again, as the hint
+    says. Exit status 1 when one is not what it should be.
+
+    \b
+      rbee models verify
+      rbee models verify tiny.gguf --node gpu1
+    """
+    names = cli.nodes(nodes, tags)
+
+    from rbee_ssh.library import stores
+
+    console = cli.console
+    verdicts: list[Verification] = []
+
+    def on_verdict(verdict: Verification) -> None:
+        verdicts.append(verdict)
+        if not cli.as_json:
+            model = verdict.model
+            console.line(f"{model.id} on {model.node}: {model.name} {_WORDS[verdict.state]}")
+
+    async def work() -> Unreachable:
+        async with cli.pool() as pool:
+            if reference is not None:
+                models, silent = await stores.copies(pool, reference, names)
+            else:
+                found, silent = await stores.store_contents(pool, names)
+                models = [model for contents in found for model in contents.models]
+            return {**silent, **await stores.verify(pool, models, on_verdict)}
+
+    silent = run_async(work)
+    if cli.as_json:
+        from rbee_ssh.cli.models import shapes
+
+        console.json(shapes.verified(verdicts, silent))
+    elif not verdicts and not silent:
+        console.say("no models")
+    wrong = [verdict for verdict in verdicts if verdict.state in ("differs", "gone", "cut")]
+    for verdict in wrong:
+        model = verdict.model
+        console.error(f"{model.name} on {model.node} {_WORDS[verdict.state]}\nhint: {again(model)}")
+    for name, error in silent.items():
+        console.error(unreachable(name, error))
+    if silent or wrong:
+        click.get_current_context().exit(1)
+
+
+def again(model: StoredModel) -> str:
+    """What brings the model anew, from where its note says that it came."""
+    from rbee_ssh.ssh.quote import quote
+
+    node, source = f"--node {model.node}", model.note.source
+    way = "pull" if source.startswith(("hf:", "https://", "http://")) else "push"
+    remove = f"rbee models rm {model.id} {node}"
+    return f"{remove} && rbee models {way} {quote(source)} {node}" if source else remove

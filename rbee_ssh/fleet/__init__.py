@@ -1,0 +1,1 @@
+"""One question to many nodes: status, watch, check, run, setup, candidates."""

@@ -1,0 +1,125 @@
+"""`nodes check`: one connection to each node, a channel really opened, and one look at all it has."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rbee_ssh.concurrency import gather_or_cancel
+from rbee_ssh.errors import RbeeError, ResponseInvalid
+from rbee_ssh.node import scripts
+from rbee_ssh.node.checks import Check, Forwarding, NodeObservation, checks, clock_ahead
+from rbee_ssh.node.probe import probe
+from rbee_ssh.node.untrusted_text import integer
+from rbee_ssh.ssh import script
+from rbee_ssh.ssh.connection import ChannelRefused, Connection
+from rbee_ssh.ssh.lean import asyncssh
+from rbee_ssh.ssh.pool import ConnectionPool
+from rbee_ssh.workers import records
+from rbee_ssh.workers.prepare import ssh_words
+
+LISTEN = Path(scripts.__file__).with_name("listen.sh")
+_LISTENS = 10.0  # seconds
+
+
+async def check_nodes(
+    pool: ConnectionPool, names: Sequence[str], on_node: Callable[[str, tuple[Check, ...]], None]
+) -> dict[str, tuple[Check, ...]]:
+    """Check these nodes, all at the same time, each tried once.
+
+    Args:
+        on_node: told each node's checks as they are done.
+    """
+
+    async def one(name: str) -> tuple[Check, ...]:
+        found = checks(await _look(pool, name))
+        on_node(name, found)
+        return found
+
+    return dict(zip(names, await gather_or_cancel(one(name) for name in names), strict=True))
+
+
+async def _look(pool: ConnectionPool, name: str) -> NodeObservation:
+    node = pool.inventory.nodes[name]
+    seen: dict[str, object] = {
+        "destination": None if node.embedded else ssh_words(node, pool.inventory.nodes)
+    }
+    began = time.monotonic()
+    try:
+        connection = await pool.connect(name, tries=1)
+        seen |= _way_in(connection, began)
+        began = time.monotonic()
+        try:
+            async with script.running(
+                connection,
+                scripts.compose(LISTEN),
+                [f"{_LISTENS:g}", word := secrets.token_hex(8)],
+                payload=True,
+            ) as listening:
+                seen["shell"] = time.monotonic() - began
+                seen["forwarding"] = await _forwarding(connection, listening, word.encode())
+        except ResponseInvalid:
+            pass  # endless output; the probe will say it better
+        before = time.time()
+        answer = await probe(connection, node)
+        seen["facts"] = answer.facts
+        seen["problem"] = records.parse(answer.look).problem
+        seen["clock"] = clock_ahead(before, time.time(), answer.facts.clock)
+    except RbeeError as error:
+        seen["error"] = error
+    return NodeObservation(node, **seen)  # type: ignore[arg-type]
+
+
+def _way_in(connection: Connection, began: float) -> dict[str, object]:
+    """How long it took to get there, and in; and which key the other end has shown."""
+    if connection.embedded:
+        return {"address": "localhost", "login": connection.connect_seconds}
+    ssh = connection.ssh
+    host, port = ssh.get_extra_info("peername")[:2] if ssh.get_extra_info("peername") else ("", 0)
+    key = ssh.get_server_host_key()
+    there = ssh.get_extra_info("rbee_reached")
+    return {
+        "address": f"{host} port {port}" if host else "",
+        "host_key": f"{key.get_algorithm()} {key.get_fingerprint()}" if key else "",
+        "reach": there - began if there else None,
+        "login": time.monotonic() - there if there else connection.connect_seconds,
+    }
+
+
+async def _forwarding(connection: Connection, listening: script.RunningScript, word: bytes) -> Forwarding:
+    """Connect to what listens there, both ways, and read what it says."""
+    told: dict[str, str] = {}
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_LISTENS):
+            async for line in listening.lines():
+                key, _, told[key] = line.partition("\t")
+                if len(told) == 2:
+                    break
+    port = integer(told.get("port"))
+    if not told.get("socket") or port is None:
+        return Forwarding()
+    unix, _ = await _opens(connection, told["socket"], None, word)
+    tcp, seconds = await _opens(connection, None, port % 65536, word)
+    listening.end_payload()
+    return Forwarding(unix, tcp, seconds)
+
+
+async def _opens(
+    connection: Connection, socket: str | None, port: int | None, word: bytes
+) -> tuple[bool, float]:
+    """Whether a channel opens and brings the word, and how long its opening, or the refusal, took."""
+    began = time.monotonic()
+    seconds = None
+    try:
+        async with connection.stream(socket, port) as (reader, _):
+            seconds = time.monotonic() - began
+            async with asyncio.timeout(connection.timeouts.http_connect):
+                return await reader.readexactly(len(word)) == word, seconds
+    except (ChannelRefused, asyncio.IncompleteReadError, TimeoutError):
+        return False, time.monotonic() - began if seconds is None else seconds
+    except (asyncssh.Error, OSError) as error:
+        raise connection.lost(error) from error

@@ -1,0 +1,130 @@
+"""`rbee nodes setup`: an engine on each of some nodes, all at once. What fails on one stops no other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rbee_ssh import inventory as inventories
+from rbee_ssh.engines import EngineFound
+from rbee_ssh.errors import RbeeError, SetupFailed
+from rbee_ssh.inventory import Node
+from rbee_ssh.node.facts import Facts
+from rbee_ssh.node.probe import probe
+from rbee_ssh.provision.plan import ArchivePlan, Machine, Plan, SetupRequest, matches, plan
+from rbee_ssh.ssh import script
+from rbee_ssh.ssh.connection import Connection
+from rbee_ssh.ssh.pool import ConnectionPool
+from rbee_ssh.workers.prepare import ssh_words
+
+# Each holds two connections and a thread.
+MAX_AT_ONCE = 32
+_OURS = "/.local/share/rbee/"
+
+
+@dataclass(frozen=True, slots=True)
+class SetUp:
+    """What became of one node: an engine that runs there, or an error."""
+
+    node: str
+    engine: EngineFound | None = None
+    changed: bool = False  # False: it was there before
+    error: RbeeError | None = None
+
+
+async def setup_nodes(
+    pool: ConnectionPool, names: Sequence[str], asked: SetupRequest, on_node: Callable[[SetUp], None]
+) -> list[SetUp]:
+    """Set up these nodes.
+
+    Args:
+        on_node: told about each node as soon as it is done.
+    """
+    prefixed = len(names) > 1
+    gate = asyncio.Semaphore(MAX_AT_ONCE)
+
+    async def one(name: str) -> SetUp:
+        try:
+            async with gate:
+                done = await _setup(pool, inventories.node(pool.inventory, name), asked, prefixed)
+        except RbeeError as error:
+            done = SetUp(name, error=error)
+        on_node(done)
+        return done
+
+    return list(await asyncio.gather(*(one(name) for name in names)))
+
+
+async def _setup(pool: ConnectionPool, node: Node, asked: SetupRequest, prefixed: bool) -> SetUp:
+    from rbee_ssh.provision import recipes, tasks
+    from rbee_ssh.provision.session import session
+
+    base = pool.inventory.path.parent if pool.inventory.path else Path()
+    own = recipes.load(node.name, node.setup, base)
+    connection = await pool.connect(node.name)
+    prefix = f"{node.name}: " if prefixed else ""
+    words = "" if node.embedded else ssh_words(node, pool.inventory.nodes)
+    async with session(node, connection, pool.wire, pool.reporter, ssh=words, prefix=prefix) as opened:
+        for recipe in own:
+            await opened.run(recipes.run, recipe)
+        facts = (await probe(connection, node, backend=asked.backend or node.backend)).facts
+        todo = plan(node, asked, await _machine(connection, facts))
+        found = _elsewhere(facts, asked, todo)
+        changed = False
+        if found is None:
+            task = tasks.install_archive if isinstance(todo, ArchivePlan) else tasks.install_package
+            changed = await opened.run(task, todo)  # type: ignore[arg-type]
+            found = await _seen(connection, node, asked, todo)
+    said = f"{found.name} {found.version} ({found.path})"
+    pool.reporter.say(f"{prefix}{said} runs" if changed else f"{prefix}already there: {said}")
+    return SetUp(node.name, found, changed)
+
+
+async def _machine(connection: Connection, facts: Facts) -> Machine:
+    gpus = tuple((gpu.name, gpu.backend) for gpu in facts.gpus)
+    rocm = None
+    if any(backend == "rocm" for _, backend in gpus):
+        told = await script.run(connection, "head -n 1 /opt/rocm/.info/version 2>/dev/null")
+        rocm = told.stdout.strip()[:20] or None
+    broken = next((problem for problem in facts.problems if "-smi" in problem), None)
+    return Machine(facts.os, gpus, rocm, broken)
+
+
+def _elsewhere(facts: Facts, asked: SetupRequest, todo: Plan) -> EngineFound | None:
+    """An engine that does, in a place that is not setup's own: that one is not looked at or touched."""
+    if isinstance(todo, ArchivePlan):
+        return None
+    return next(
+        (
+            found
+            for found in facts.engines
+            if found.name == asked.engine
+            and found.problem is None
+            and _OURS not in found.path
+            and matches(found.backends, todo.pattern)
+        ),
+        None,
+    )
+
+
+async def _seen(connection: Connection, node: Node, asked: SetupRequest, todo: Plan) -> EngineFound:
+    """The new engine, as `infer` will find it.
+
+    Raises:
+        SetupFailed: it is not found, or does not run.
+    """
+    facts = (await probe(connection, node, engine=asked.engine)).facts
+    ours = [one for one in facts.engines if one.name == asked.engine and _OURS in one.path]
+    if isinstance(todo, ArchivePlan):
+        ours = [one for one in ours if f"/engines/{todo.directory}/" in one.path]
+    running = next((one for one in ours if one.problem is None), None)
+    if running is not None:
+        return running
+    why = f"{ours[0].path}: {ours[0].problem}" if ours else f"looked for {'; '.join(facts.looked)}"
+    raise SetupFailed(
+        f"{node.name}: {asked.engine} was installed, and is not found as an engine that runs: {why}",
+        hint=f"rbee --verbose nodes status {node.name}",
+        details={"node": node.name, "step": "looking for it", "looked": list(facts.looked)},
+    )

@@ -1,0 +1,104 @@
+"""Every node at a glance: one connection and one round trip each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from rbee_ssh.concurrency import gather_or_cancel
+from rbee_ssh.errors import NodeUnknown, RbeeError
+from rbee_ssh.node.facts import Facts
+from rbee_ssh.node.probe import probe
+from rbee_ssh.ssh.connection import Connection
+from rbee_ssh.ssh.pool import ConnectionPool
+from rbee_ssh.workers import records
+from rbee_ssh.workers.records import WorkerSnapshot, remember
+from rbee_ssh.workers.types import Worker
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """A node that answered, or why it did not. `latency_ms`: to connect and authenticate."""
+
+    name: str
+    state: str  # up or down; asking, as long as there is no answer
+    latency_ms: float | None = None
+    facts: Facts | None = None
+    workers: tuple[Worker, ...] = ()
+    error: RbeeError | None = None
+
+
+async def node_status(
+    pool: ConnectionPool, nodes: Sequence[str], on_node: Callable[[NodeStatus], None]
+) -> list[NodeStatus]:
+    """Ask the nodes (all of the inventory when none is named), each once, all at the same time.
+
+    Args:
+        on_node: told each status as it comes.
+
+    Returns:
+        The same in the inventory's order.
+
+    Raises:
+        NodeUnknown: a name that is not in the inventory.
+        Exception: what `on_node` raises; then nothing more is asked.
+    """
+    names = list(nodes) or list(pool.inventory.nodes)
+    remembered = {entry.node for entry in pool.registry.workers()}
+
+    async def one(name: str) -> NodeStatus:
+        try:
+            connection = await pool.connect(name, tries=1)
+            status, seen = await ask(pool, connection)
+        except NodeUnknown:
+            raise
+        except RbeeError as error:
+            status = NodeStatus(name, "down", error=error)
+        else:
+            # To write the same again, for each of hundreds of nodes, would be most of what this process does.
+            if not seen.problem and (seen.records or name in remembered):
+                remember(pool, name, seen)
+        on_node(status)
+        return status
+
+    return await gather_or_cancel(one(name) for name in names)
+
+
+async def ask(
+    pool: ConnectionPool, connection: Connection, known: Facts | None = None
+) -> tuple[NodeStatus, WorkerSnapshot]:
+    """Ask one node.
+
+    Args:
+        known: what it told before; then no engine is started, and what does not change is taken from there.
+
+    Raises:
+        NodeFault: the connection or its shell.
+    """
+    name = connection.name
+    node = pool.inventory.nodes[name]
+    answer = await probe(connection, node, engine="all" if known is None else "none", brief=True)
+    seen = records.parse(answer.look)
+    return (
+        NodeStatus(
+            name,
+            "up",
+            latency_ms=connection.connect_seconds * 1000,
+            facts=answer.facts if known is None else _renewed(known, answer.facts),
+            workers=tuple(records.worker(r, name) for r in seen.records if r.state != "stopped"),
+        ),
+        seen,
+    )
+
+
+def _renewed(known: Facts, now: Facts) -> Facts:
+    """What was asked about now, and from before what was not."""
+    return replace(
+        now,
+        engines=known.engines,
+        python=known.python,
+        looked=known.looked,
+        linger=known.linger,
+        kill_user_processes=known.kill_user_processes,
+        problems=tuple(dict.fromkeys((*known.problems, *now.problems))),
+    )

@@ -1,0 +1,1 @@
+"""Stored models over many nodes: pull, push, replicate, list, verify, remove."""

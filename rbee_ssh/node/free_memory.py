@@ -1,0 +1,51 @@
+"""How much memory a node has, and how much of it is free: Linux, its control groups, macOS. All in bytes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from rbee_ssh.node.untrusted_text import integer
+
+
+def linux(meminfo: Iterable[str], groups: Iterable[Sequence[str]] = ()) -> tuple[int | None, int | None]:
+    """Total and available memory.
+
+    Args:
+        meminfo: lines of /proc/meminfo, in KiB.
+        groups: limit, usage and file cache of each control group we are in, in bytes. The cache counts as
+            usage and is given up when the group runs short, as MemAvailable has it for the machine.
+    """
+    fields: dict[str, int] = {}
+    for line in meminfo:
+        name, _, value = line.partition(":")
+        number = integer(value)
+        if number is not None:
+            fields.setdefault(name.strip(), number * 1024)
+    total = fields.get("MemTotal")
+    free = fields.get("MemAvailable", fields.get("MemFree"))
+    for group in groups:
+        limit, usage, cache = (integer(value) for value in (*group, "", "", "")[:3])
+        if limit is None:
+            continue
+        total = limit if total is None else min(total, limit)
+        room = limit if usage is None else max(limit - usage + (cache or 0), 0)
+        free = room if free is None else min(free, room)
+    if total is not None and free is not None:
+        free = min(free, total)
+    return total, free
+
+
+def macos(sysctl: Iterable[str], vm_stat: Iterable[str]) -> tuple[int | None, int | None]:
+    """Total, and what is free or can be taken at once: free, speculative and inactive pages."""
+    total = next((integer(line.split(":", 1)[1]) for line in sysctl if line.startswith("hw.memsize:")), None)
+    size, pages = None, 0
+    for line in vm_stat:
+        if found := re.search(r"page size of ([0-9]{1,9}) bytes", line):
+            size = int(found[1])
+        elif found := re.match(r"Pages (free|inactive|speculative):\s*([0-9]{1,15})\.?$", line.strip()):
+            pages += int(found[2])
+    free = None if size is None else size * pages
+    if total is not None and free is not None:
+        free = min(free, total)
+    return total, free

@@ -1,0 +1,111 @@
+"""What is held against a node's memory: all of a model, by what it is started with."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from unit.models.gguf_files import published
+
+from rbee_ssh.engines import EngineFound
+from rbee_ssh.inventory import Node
+from rbee_ssh.models.reference import HubRef, LocalFileRef
+from rbee_ssh.models.remote import Remote, RemoteFile
+from rbee_ssh.node.choose import Choice
+from rbee_ssh.node.facts import Facts
+from rbee_ssh.workers.eviction import estimate_of, label_of, settings_of, weights_of
+from rbee_ssh.workers.prepare import ModelOnNode, Prepared
+from rbee_ssh.workers.records import WorkerSnapshot
+from rbee_ssh.workers.resolve import ResolvedRequest
+
+GIB = 2**30
+HUB = HubRef("org", "repo")
+PARTS = tuple(
+    RemoteFile(f"m-0000{n}-of-00002.gguf", f"hf/org/repo/x/m-0000{n}", 4 * GIB, "0" * 64) for n in (1, 2)
+)
+
+
+def prepared(*, backend: str = "cpu", args: tuple[str, ...] = (), **also: Any) -> Prepared:
+    """A wish for a model of the hub in two parts of 4 GiB each, on a node that has not got it."""
+    request = ResolvedRequest(
+        node=also.pop("node", Node("n", "n.example")),
+        ref=also.pop("ref", HUB),
+        shown="hf:org/repo",
+        context=4096,
+        parallel=1,
+        engine="auto",
+        backend=backend,
+        device=also.pop("device", None),
+        args=args,
+        lease=3600.0,
+        local=also.pop("local", None),
+        local_bytes=also.pop("local_bytes", 0),
+    )
+    return replace(
+        Prepared(
+            request=request,
+            connection=cast(Any, None),
+            facts=Facts(),
+            look=cast(WorkerSnapshot, None),
+            choice=Choice(EngineFound("llama-server", "/bin/llama-server", "1"), backend),
+            model=None,
+            source=None,
+            remote=Remote(HUB, "hf:org/repo", "c0ffee", PARTS),
+        ),
+        **also,
+    )
+
+
+@pytest.mark.parametrize(
+    ("told", "ram", "device"),
+    [
+        (prepared(), 8 * GIB, 0),
+        (prepared(backend="cuda"), 0, 8 * GIB),
+        (prepared(backend="cuda", args=("--n-gpu-layers", "0")), 8 * GIB, 0),
+    ],
+)
+def test_a_model_that_is_yet_to_come_takes_its_weights_at_least(
+    told: Prepared, ram: int, device: int
+) -> None:
+    found = weights_of(told)
+    assert found is not None
+    assert (found.ram.total, found.device.total) == (ram, device)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        prepared(backend="auto"),
+        prepared(backend="cuda", args=("--n-gpu-layers", "20")),
+        prepared(backend="cuda", args=("--override-tensor", "exps=CPU")),
+        prepared(remote=None),
+    ],
+    ids=["the engine decides", "in part on a GPU", "placed by the user", "of a size nobody tells"],
+)
+def test_where_the_size_tells_nothing_nothing_is_refused(told: Prepared) -> None:
+    assert weights_of(told) is None
+
+
+def test_all_parts_of_a_split_model_count() -> None:
+    header, _ = published("llama-3-8b")
+    local = prepared(
+        ref=LocalFileRef(Path("m.gguf")), local=("/m.gguf", 4 * GIB, 1), local_bytes=8 * GIB, remote=None
+    )
+    there = prepared(model=ModelOnNode("/m/m-00001", 4 * GIB, 1, 8 * GIB))
+    for told in (local, there):
+        assert estimate_of(told, header, settings_of(told)).ram.weights == 8 * GIB
+
+
+def test_a_measurement_is_kept_with_all_that_it_was_made_with() -> None:
+    told = [
+        prepared(),
+        prepared(args=("--no-mmap",)),
+        prepared(device="0"),
+        prepared(node=Node("n", "n.example", env=(("GGML_SECRET", "hunter2"),))),
+    ]
+    labels = [label_of(one, settings_of(one)) for one in told]
+    assert len(set(labels)) == len(labels)
+    assert labels[0] == "llama-server cpu 4096x1"
+    assert "hunter2" not in "".join(labels)
