@@ -10,6 +10,7 @@ from typing import Any
 from rbee_ssh.inventory import Timeouts
 from rbee_ssh.ssh import destination, identities, known_hosts
 from rbee_ssh.ssh.destination import Destination
+from rbee_ssh.ssh.known_hosts import KnownHosts
 from rbee_ssh.ssh.lean import asyncssh
 from rbee_ssh.ssh.packets import streamline
 from rbee_ssh.ssh.refusals import auth_failed, host_key_refused, too_many
@@ -28,15 +29,56 @@ _CIPHERS = (
 )
 
 
-class _Client(asyncssh.SSHClient):
-    """Remembers a host key that known_hosts does not hold, and never accepts one."""
+_Keys = list[asyncssh.SSHKey]
 
-    def __init__(self) -> None:
+
+class _Client(asyncssh.SSHClient):
+    """Looks a host key up in known_hosts by its host's name, and accepts no other.
+
+    Attributes:
+        presented: the key that was not accepted.
+        address: the one that was connected to; "" through a jump host or a program.
+        certificate: why the host's certificate was not accepted.
+    """
+
+    def __init__(self, target: Destination, known: KnownHosts) -> None:
+        self._target, self._known = target, known
+        self._algorithms: list[str] = []
         self.presented: asyncssh.SSHKey | None = None
+        self.address = self.certificate = ""
+
+    def lookup(self, host: str, address: str, port: int | None) -> tuple[_Keys, _Keys, _Keys]:
+        """Asked by asyncssh, which knows the canonical name: keys, authorities and revoked keys."""
+        # Not by the address: whoever has that would be whoever the name says.
+        names = known_hosts.names_of(host, port or 22, self._target.key_alias)
+        self.address = address or ""
+        addresses = known_hosts.names_of(address, port or 22) if address else ()
+        trusted = self._known.trusted(names, addresses)
+        self._algorithms = known_hosts.algorithms(trusted, self._target.host_key_algorithms)
+        keys, authorities, revoked = (
+            [one.key for one in found] for found in (trusted.keys, trusted.authorities, trusted.revoked)
+        )
+        return keys, authorities, revoked
 
     def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
         # When the network had brought us there; the rest of the way in is SSH's.
         conn.set_extra_info(rbee_reached=time.monotonic())
+        conn._server_host_key_algs = [name.encode() for name in self._algorithms]
+        certified = conn._validate_openssh_host_certificate
+
+        def validate(host: str, addr: str, port: int, certificate: Any) -> asyncssh.SSHKey:
+            # As OpenSSH: where the certificate does not do, its key is looked up as if it came without one.
+            try:
+                if known_hosts.signed_with_sha1(certificate):
+                    raise ValueError("it is signed with SHA-1 (ssh-rsa)")
+                return certified(known_hosts.canonical(host), addr, port, certificate)
+            except ValueError as error:
+                if "revoked" in str(error):
+                    raise
+                self.certificate = str(error)
+                return conn._validate_host_key(host, addr, port, certificate.key.public_data)
+
+        conn._validate_openssh_host_certificate = validate  # type: ignore[method-assign, assignment]
 
     def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
         self.presented = key
@@ -57,19 +99,14 @@ async def login(
         OSError, asyncssh.Error: the network's, or the server's.
         ValueError, OverflowError: a host or a port that is none.
     """
-    entries = known_hosts.read(target.known_hosts_files)
-    known = known_hosts.load(entries)
-    client = _Client()
+    known = known_hosts.load(known_hosts.read(target.known_hosts_files))
+    client = _Client(target, known)
     options: dict[str, Any] = {}
     if not target.ciphers_configured and platform.machine().lower() in _AES_MACHINES:
         options["encryption_algs"] = list(_CIPHERS)
     if not target.compression_configured:
         # asyncssh leaves that to the server, and unpacks whatever a packet becomes: 100 KiB may be 100 MiB.
         options["compression_algs"] = ["none"]
-    if target.key_name != target.host:
-        options["host_key_alias"] = target.key_name
-    if not target.host_keys_configured:
-        options["server_host_key_algs"] = known_hosts.algorithms(known, target.key_name, target.port)
     async with identities.offer(target) as offered:
         try:
             ssh = await asyncssh.connect(
@@ -84,7 +121,8 @@ async def login(
                 client_certs=identities.certificates(target.certificate_files),
                 agent_path=None,
                 pkcs11_provider=None,
-                known_hosts=known,
+                known_hosts=client.lookup,
+                signature_algs=known_hosts.signatures(),
                 public_key_auth=True,
                 preferred_auth=["publickey"],
                 connect_timeout=timeouts.connect,
@@ -101,7 +139,14 @@ async def login(
             streamline(ssh)
             return ssh
         except asyncssh.HostKeyNotVerifiable as error:
-            raise host_key_refused(target, entries, client.presented, error) from error
+            raise host_key_refused(
+                target,
+                known,
+                client.presented,
+                error,
+                address=client.address,
+                certificate=client.certificate,
+            ) from error
         except asyncssh.PermissionDenied as error:
             raise auth_failed(target, offered.files, offered.agent, error) from error
         except asyncssh.DisconnectError as error:

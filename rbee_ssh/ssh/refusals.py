@@ -2,33 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 from rbee_ssh.errors import AuthFailed, HostKeyChanged, HostKeyUnknown
 from rbee_ssh.ssh import known_hosts
 from rbee_ssh.ssh.destination import Destination
 from rbee_ssh.ssh.identities import Agent, Identities
+from rbee_ssh.ssh.known_hosts import KnownHosts
 from rbee_ssh.ssh.lean import asyncssh
 from rbee_ssh.ssh.quote import quote
 
 
 def host_key_refused(
     target: Destination,
-    entries: Sequence[tuple[str, int, str]],
+    entries: KnownHosts,
     presented: asyncssh.SSHKey | None,
     error: asyncssh.Error,
+    *,
+    address: str = "",
+    certificate: str = "",
 ) -> HostKeyUnknown | HostKeyChanged:
-    """HostKeyChanged when the key is revoked or known_hosts holds another one for this host."""
+    """HostKeyChanged when the key is revoked or known_hosts holds another one for this host.
+
+    Args:
+        address: the one that was connected to, "" through a jump host. What stands under it counts for
+            nothing, and is told: ssh-keyscan and older versions have left keys there.
+        certificate: what is wrong with the certificate that came with the key.
+    """
     name = target.key_entry
-    known = known_hosts.keys_of(entries, target.key_entry)
+    addresses = known_hosts.names_of(address, target.port) if address else ()
     fingerprint = presented.get_fingerprint() if presented is not None else None
     kind = presented.get_algorithm() if presented is not None else None
-    trust = (
-        f"rbee nodes trust {quote(target.label)}"
-        if target.in_inventory
-        else f"ssh {_words(target)}   # compare the fingerprint, and answer yes"
-    )
-    details = {
+    trust = to_trust(target)
+    refused = f"; its certificate was refused: {certificate}" if certificate else ""
+    details: dict[str, Any] = {
         "node": target.label,
         "host": target.host,
         "port": target.port,
@@ -36,20 +43,22 @@ def host_key_refused(
         "key_type": kind,
     }
     if "revoked" in error.reason:
-        where = next((key for key in known if key.revoked), None)
+        revoked = entries.trusted(target.key_names, addresses).revoked
+        where = next((one for one in revoked if presented is None or one.key == presented), None)
         line = f": {where.file} line {where.line}" if where else ""
         return HostKeyChanged(
             f"the host key of node {target.label!r} ({name}) is revoked{line}. Nothing was sent to it",
             hint=f"sed -n {where.line}p {quote(where.file)}   # and ask who revoked it" if where else None,
             details={**details, "file": where and where.file, "line": where and where.line},
         )
-    known = [key for key in known if not key.revoked]
+    # What stands for port 22 says nothing of another one, where a container may answer.
+    known = entries.trusted(target.key_names[:1]).keys
     if known and presented is not None:
         where = known[0]
         return HostKeyChanged(
             f"the host key of node {target.label!r} ({name}) has changed: it presents {kind} {fingerprint}, "
-            f"and {where.file} line {where.line} has {where.key_type} {where.fingerprint}. "
-            "Nothing was sent to it",
+            f"and {where.file} line {where.line} has {where.key_type} {where.fingerprint}"
+            f"{refused}. Nothing was sent to it",
             hint=f"if you know why it changed: ssh-keygen -R {quote(name)} -f {quote(where.file)} && {trust}",
             details={
                 **details,
@@ -65,11 +74,18 @@ def host_key_refused(
             hint=trust,
             details=details,
         )
-    return HostKeyUnknown(
-        f"the host key of node {target.label!r} ({name}) is not in known_hosts: {kind} {fingerprint}",
-        hint=trust,
-        details=details,
-    )
+    message = f"the host key of node {target.label!r} ({name}) is not in known_hosts: {kind} {fingerprint}"
+    if elsewhere := known_hosts.known_as(entries, presented, addresses):
+        message += f"; this very key is known as {known_hosts.told(*elsewhere)}, but only its own name counts"
+        details |= {"known_as": elsewhere[0], "file": elsewhere[1].file, "line": elsewhere[1].line}
+    return HostKeyUnknown(message + refused, hint=trust, details=details)
+
+
+def to_trust(target: Destination) -> str:
+    """What to type to have the key of a node or a hop trusted."""
+    if target.in_inventory:
+        return f"rbee nodes trust {quote(target.label)}"
+    return f"ssh {_words(target)}   # compare the fingerprint, and answer yes"
 
 
 def auth_failed(
