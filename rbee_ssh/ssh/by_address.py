@@ -85,9 +85,8 @@ def _told(node: str, target: Destination, addresses: list[str]) -> ByAddress | N
     entries = _entries(target)
     for address in addresses:
         for name in known_hosts.names_of(address, target.port):
-            for one in entries.under(name):
-                if one.marker != known_hosts.REVOKED:
-                    return ByAddress(node, target.key_entry, name, one.file, one.line, to_trust(target))
+            for one in (*entries.under(name), *entries.under(name, known_hosts.AUTHORITY)):
+                return ByAddress(node, target.key_entry, name, one.file, one.line, to_trust(target))
     return None
 
 

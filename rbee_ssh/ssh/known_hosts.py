@@ -116,7 +116,7 @@ class KnownHosts:
     def __init__(self, entries: Sequence[Entry]) -> None:
         self._rows: list[tuple[str, int, str, str, str]] = []
         self._plain: dict[str, list[int]] = {}
-        self._patterns: list[tuple[int, str]] = []
+        self._patterns: dict[str, list[tuple[int, str]]] = {}  # by marker: a hash costs 2 µs
         for file, number, text in entries:
             words = text.split(" ", 3)
             marker = words.pop(0) if text.startswith("@") else ""
@@ -125,20 +125,21 @@ class KnownHosts:
             names, at = words[0], len(self._rows)
             self._rows.append((file, number, names, marker, f"{words[1]} {words[2]}"))
             if names.startswith("|") or any(sign in names for sign in "*?!"):
-                self._patterns.append((at, names))
+                self._patterns.setdefault(marker, []).append((at, names))
             else:
                 for name in names.split(","):
                     self._plain.setdefault(name, []).append(at)
 
-    def under(self, name: str) -> list[KnownKey]:
-        """All that stands under a name, in the order of the files.
+    def under(self, name: str, marker: str = "") -> tuple[KnownKey, ...]:
+        """What stands under a name, in the order of the files: its keys, or lines with that marker.
 
         Args:
             name: as `entry_name` spells it. What stands there for a host's port 22 says nothing about
                 another port of it, where a container may answer.
         """
-        found = {*self._plain.get(name, ()), *(at for at, names in self._patterns if _matches(names, name))}
-        return [one for at in sorted(found) if (one := self._row(at)) is not None]
+        found = [at for at in self._plain.get(name, ()) if self._rows[at][3] == marker]
+        found += [at for at, names in self._patterns.get(marker, ()) if _matches(names, name)]
+        return tuple(one for at in sorted(found) if (one := self._row(at)) is not None)
 
     def of_key(self, key: asyncssh.SSHKey) -> list[KnownKey]:
         """Where this very key stands as a host's, whatever the name."""
@@ -159,13 +160,12 @@ class KnownHosts:
                 nothing stands under the earlier ones; for keys and for authorities each.
             also_revoked: other spellings, of its address, under which a key that was revoked stays so.
         """
-        found = [self.under(name) for name in names]
 
         def first(marker: str) -> tuple[KnownKey, ...]:
-            return next((kept for one in found if (kept := _marked(one, marker))), ())
+            return next((found for name in names if (found := self.under(name, marker))), ())
 
-        everywhere = [*found, *(self.under(name) for name in also_revoked)]
-        revoked = tuple(key for one in everywhere for key in _marked(one, REVOKED))
+        everywhere = dict.fromkeys((*names, *also_revoked))
+        revoked = tuple(one for name in everywhere for one in self.under(name, REVOKED))
         return Trusted(first(""), first(AUTHORITY), revoked)
 
 
@@ -173,10 +173,6 @@ class KnownHosts:
 def load(entries: tuple[Entry, ...]) -> KnownHosts:
     """The entries by name; made once for the same ones."""
     return KnownHosts(entries)
-
-
-def _marked(found: Iterable[KnownKey], marker: str) -> tuple[KnownKey, ...]:
-    return tuple(one for one in found if one.marker == marker)
 
 
 @lru_cache(maxsize=4096)
@@ -289,7 +285,7 @@ def known_as(
     """
     for address in addresses:
         for one in known.under(address):
-            if one.marker == "" and one.key == key:
+            if one.key == key:
                 return address, one
     for one in known.of_key(key):
         return ("a name that is hashed" if one.names.startswith("|") else one.names), one

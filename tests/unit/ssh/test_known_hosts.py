@@ -36,9 +36,9 @@ def entries(directory: Path, text: str) -> tuple[tuple[str, int, str], ...]:
     return known_hosts.read([str(path), str(directory / "missing"), str(directory)])
 
 
-def found(directory: Path, text: str, name: str = "box.example") -> list[tuple[int, str, bool]]:
+def found(directory: Path, text: str, name: str = "box.example") -> list[tuple[int, str]]:
     keys = known_hosts.KnownHosts(entries(directory, text)).under(name)
-    return [(key.line, key.fingerprint, key.marker == known_hosts.REVOKED) for key in keys]
+    return [(key.line, key.fingerprint) for key in keys]
 
 
 def trusted(
@@ -65,7 +65,7 @@ def trusted(
     ],
 )
 def test_names(tmp_path: Path, name: str, port: int, matches: bool) -> None:
-    expected = [(1, KEY.get_fingerprint(), False)] if matches else []
+    expected = [(1, KEY.get_fingerprint())] if matches else []
     assert found(tmp_path, line(name), known_hosts.entry_name("box.example", port)) == expected
 
 
@@ -74,15 +74,15 @@ def test_names_that_are_hashed(tmp_path: Path) -> None:
     path.write_text(line("box.example") + line("[box.example]:2222", OTHER))
     subprocess.run(["ssh-keygen", "-q", "-H", "-f", path], check=True, capture_output=True)
     assert "box.example" not in path.read_text()
-    assert found(tmp_path, path.read_text()) == [(1, KEY.get_fingerprint(), False)]
-    assert found(tmp_path, path.read_text(), "[box.example]:2222") == [(2, OTHER.get_fingerprint(), False)]
+    assert found(tmp_path, path.read_text()) == [(1, KEY.get_fingerprint())]
+    assert found(tmp_path, path.read_text(), "[box.example]:2222") == [(2, OTHER.get_fingerprint())]
 
 
 def test_lines_are_counted_as_an_editor_does_and_bad_ones_passed_over(tmp_path: Path) -> None:
     text = (
         "# a comment\n\n" + line("a") + "box.example ssh-ed25519 not base64\n@what *\n" + line("box.example")
     )
-    assert found(tmp_path, text) == [(6, KEY.get_fingerprint(), False)]
+    assert found(tmp_path, text) == [(6, KEY.get_fingerprint())]
     assert [one.key for one in trusted(tmp_path, text).keys] == [KEY]
 
 
