@@ -80,9 +80,9 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
 
 def rbee(machine: Machine, control: Control, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
     return run(
-        [*machine.enter, rbee_path(), *args],
+        # nsenter leaves the current directory.
+        [*machine.enter, "env", "-C", str(control.work), rbee_path(), *args],
         env=control.env | env,
-        cwd=control.work,
         check=False,
         timeout=60,
     )
