@@ -85,3 +85,18 @@ def test_it_may_name_machines_that_ssh_knows(node: LabNode, control: Control, al
     ran = control.rbee("nodes", "run", "--tag", "gpu", "--", "id", "-un")
     assert (ran.returncode, ran.stdout.split()[-1]) == (0, node.user), ran.stderr
     assert "found in" in ran.stderr
+
+
+def test_nothing_else_of_that_directory_is_run(control: Control) -> None:
+    """Neither here, where `localhost` has its programs started, nor by rbee's own Python."""
+    mark = control.home / "ran"
+    for name in ("json", "asyncssh", "click", "xllamacpp", "llama_cpp", "sitecustomize", "fabric", "invoke"):
+        (control.work / f"{name}.py").write_text(f"open({str(mark)!r}, 'a').write({name!r})\n")
+    for name in ("llama-server", "python3", "uname"):
+        program = control.work / name
+        program.write_text(f"#!/bin/sh\necho {name} >>{mark}\n")
+        program.chmod(0o755)
+    checked = control.rbee("--json", "nodes", "check", "localhost")
+    assert '"name":"localhost"' in checked.stdout or '"node":"localhost"' in checked.stdout, checked.stderr
+    assert control.rbee("nodes", "status").returncode == 0
+    assert not mark.exists(), mark.read_text()
