@@ -66,6 +66,10 @@ def install_command(cli: Cli, every: float, idle: float | None) -> None:
         environ=os.environ,
     )
     result = install_cron(planned, users_crontab(os.environ), account, cli.console)
+    if cli.draft().found:
+        cli.console.warn(
+            f"the line names {cli.inventory().path}: what that says when cron runs holds, allowed or not"
+        )
     if cli.as_json:
         cli.console.json(result)
     else:

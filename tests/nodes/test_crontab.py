@@ -81,9 +81,9 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
 
 def rbee(machine: Machine, control: Control, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
     return run(
-        [*machine.enter, rbee_path(), *args],
+        # nsenter leaves the current directory.
+        [*machine.enter, "env", "-C", str(control.work), rbee_path(), *args],
         env=control.env | env,
-        cwd=control.work,
         check=False,
         timeout=60,
     )
@@ -193,6 +193,17 @@ def test_no_crontab_program_names_the_package(machine: Machine, control: Control
     assert refused.returncode == 1
     error = json.loads(refused.stdout)["error"]
     assert (error["code"], error["hint"]) == ("CRON_FAILED", "sudo apt-get install cron")
+
+
+def test_an_inventory_that_was_found_is_named_in_the_line(machine: Machine, control: Control) -> None:
+    found = control.work / "inventory.toml"
+    found.write_text('[nodes.here]\nhost = "localhost"\nlisten = "tcp"\n')
+    found.chmod(0o644)
+    assert rbee(machine, control, "cron", "install").returncode == 2
+    assert rbee(machine, control, "inventory", "allow").returncode == 0
+    installed = rbee(machine, control, "cron", "install")
+    assert f"rbee --inventory {found} cleanup" in installed.stdout, installed.stderr
+    assert f"the line names {found}: what that says when cron runs holds, allowed or not" in installed.stderr
 
 
 def test_a_node_that_only_an_agent_opens_is_named_and_the_line_installed(
