@@ -15,11 +15,13 @@ def unwritable(node: str, problem: str) -> ShellUnusable | DiskFull:
             hint=f"rbee nodes run {shlex.quote(node)} -- df -h   # and free some space there",
             details={"node": node},
         )
-    return ShellUnusable(
-        f"node {node!r}: {problem}",
-        hint="its home directory (or XDG_STATE_HOME) must be writable",
-        details={"node": node},
-    )
+    if problem.startswith("no place for a socket"):
+        hint = f'rbee nodes run {shlex.quote(node)} -- ls -ld /tmp   # drwxrwxrwt? Else: listen = "tcp"'
+    elif problem.startswith("cannot"):
+        hint = "its home directory (or XDG_STATE_HOME) must be writable"
+    else:
+        hint = "XDG_STATE_HOME on the node must lie in a directory that is yours"
+    return ShellUnusable(f"node {node!r}: {problem}", hint=hint, details={"node": node})
 
 
 def locked(node: str, holder: str) -> NodeLocked:
