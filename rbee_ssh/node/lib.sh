@@ -450,8 +450,8 @@ rbee_port() {
     RBEE_SAID=$GOT
     rbee_get "$1/pid"
     rbee_alive "$GOT" && grep -q -F -e "$RBEE_SAID" "$1/log" 2>/dev/null || return 0
-    rbee_listening "${GOT%% *}"
-    for RBEE_C in $LISTENING; do
+    rbee_ports "${GOT%% *}"
+    for RBEE_C in $PORTS; do
         ! grep -q -F -e "$RBEE_SAID$RBEE_C" "$1/log" 2>/dev/null || {
             rbee_put "$1/port" "$RBEE_C"
             return
@@ -459,15 +459,15 @@ rbee_port() {
     done
 }
 
-# rbee_listening PGID: LISTENING are the ports of 127.0.0.1 on which this process group listens. Not whose user does:
+# rbee_ports PGID: PORTS are the ports of 127.0.0.1 on which this process group listens. Not whose user does:
 # other programs of ours are not meant either.
-rbee_listening() {
+rbee_ports() {
     if [ ! -r /proc/net/tcp ]; then
-        LISTENING=$(lsof -nP -a -g "$1" -iTCP -sTCP:LISTEN -Fn 2>/dev/null | sed -n 's/^n127\.0\.0\.1://p')
+        PORTS=$(lsof -nP -a -g "$1" -iTCP -sTCP:LISTEN -Fn 2>/dev/null | sed -n 's/^n127\.0\.0\.1://p')
         return
     fi
     rbee_members "$1"
-    LISTENING=$(for RBEE_P in $MEMBERS; do ls -ln "/proc/$RBEE_P/fd" 2>/dev/null; done | LC_ALL=C awk '
+    PORTS=$(for RBEE_P in $MEMBERS; do ls -ln "/proc/$RBEE_P/fd" 2>/dev/null; done | LC_ALL=C awk '
         # "… 7 -> socket:[4711]"; then the lines of /proc/net/tcp
         FILENAME != "/proc/net/tcp" {
             if (split($0, half, " -> ") == 2 && half[2] ~ /^socket:\[[0-9]+\]$/) held[substr(half[2], 9)] = 1
@@ -493,8 +493,8 @@ rbee_own() {
     rbee_get "$1/port"
     [ "$GOT" = "$2" ] || return 1
     rbee_get "$1/pid"
-    rbee_listening "${GOT%% *}"
-    for RBEE_C in $LISTENING; do [ "$RBEE_C" != "$2" ] || return 0; done
+    rbee_ports "${GOT%% *}"
+    for RBEE_C in $PORTS; do [ "$RBEE_C" != "$2" ] || return 0; done
     return 1
 }
 

@@ -243,7 +243,7 @@ def test_a_port_is_found_where_the_kernel_does_not_tell(shell: Shell) -> None:
     eventually(lambda: (shell.worker() / "pid").exists() and listens(shell), why="not started")
     group = (shell.worker() / "pid").read_text().split()[0]
     (port,) = listens(shell)
-    asked = compose(LIB, then='rbee_listening "$1"; echo $LISTENING').replace("/proc/net/tcp", "/nowhere")
+    asked = compose(LIB, then='rbee_ports "$1"; echo $PORTS').replace("/proc/net/tcp", "/nowhere")
     assert shell.run(asked, group).split() == [str(port)]
     assert shell.run(asked, str(supervisor(shell))).split() == []
     start.kill()
