@@ -15,6 +15,7 @@ from nodes.test_tunnel import tunnelled
 
 from nodekit import Control, LabNode
 from nodekit.engines import Engines
+from nodekit.faults import reconfigure_sshd
 
 # Makes the directory and the socket that were somebody else's, and keeps what is sent there.
 SOCKET_THIEF = """
@@ -70,10 +71,11 @@ def test_a_socket_lies_in_the_home_of_a_user_with_a_long_name(
     path = socket_of(control)
     assert path.startswith(f"/home/{node.user}/.local/state/rbee/s/")
     assert node.exec_local(f"stat -c '%a %U' {directory_of(path)}").stdout.split() == ["700", node.user]
-    registry = json.loads((control.home / ".local/state/rbee/registry.json").read_text())
-    assert [entry["private"] for entry in registry["workers"].values()] == [True], "it needs no second look"
     control.rbee("workers", "stop", "--all", check=True)
     assert node.exec_local(f"ls {directory_of(path)}").stdout == ""
+    first = ask(control, engines)
+    reconfigure_sshd(node, "MaxSessions 0")
+    assert text_of(ask(control, engines)) == text_of(first) != "", "it was asked for by a script"
 
 
 @pytest.mark.parametrize("ended", ["reboot", "kill"])
