@@ -19,6 +19,7 @@ class WorkerEntry:
 
     `requests` are fingerprints of requests that led to this worker, oldest first. `started` and `boot_id`
     are the tokens that tell a reused pid and a rebooted node. `lease` is in seconds, `created` a Unix time.
+    `private`: its socket lies where nobody else can ever have put one.
     """
 
     id: str
@@ -41,6 +42,7 @@ class WorkerEntry:
     context: int | None
     parallel: int
     created: float
+    private: bool = False
 
     @property
     def ended(self) -> bool:
@@ -61,6 +63,7 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "int": _whole,
     "int | None": lambda value: value is None or _whole(value),
     "float": _number,
+    "bool": lambda value: isinstance(value, bool),
     "tuple[str, ...]": lambda value: isinstance(value, list) and all(isinstance(item, str) for item in value),
 }
 _SHAPE = {known.name: _CHECKS[str(known.type)] for known in fields(WorkerEntry)}
@@ -75,9 +78,10 @@ def encode(entry: WorkerEntry) -> dict[str, Any]:
 def decode(document: Mapping[str, Any]) -> WorkerEntry | None:
     """The entry a document holds; None when a field is missing, unknown or of the wrong type.
 
-    A newer version may write more fields under the same schema. Such an entry is not guessed at: the
-    node tells it again.
+    An older version wrote no `private`. A newer one may write more fields under the same schema. Such an
+    entry is not guessed at: the node tells it again.
     """
+    document = {"private": False, **document}
     if document.keys() != _SHAPE.keys() or not all(check(document[name]) for name, check in _SHAPE.items()):
         return None
     return WorkerEntry(**{**document, "requests": tuple(document["requests"])})

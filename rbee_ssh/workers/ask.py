@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from rbee_ssh.errors import ApiKeyRejected, RbeeError, RequestRefused, ResponseInvalid, WorkerStalled
 from rbee_ssh.ssh import http
 from rbee_ssh.ssh.connection import ChannelRefused
-from rbee_ssh.workers import chat, queue
+from rbee_ssh.workers import chat, own, queue
 from rbee_ssh.workers.fleet import Fleet, Serving
 from rbee_ssh.workers.sse import EventParser, ServerEvent
 from rbee_ssh.workers.tally import Tally
@@ -65,6 +65,7 @@ async def ask(fleet: Fleet, serving: Serving, request: InferRequest, emit: Calla
                 },
                 # Lone surrogates (bytes of argv that are not UTF-8) survive as JSON escapes.
                 body=json.dumps(body, ensure_ascii=True).encode(),
+                proof=own.proof(connection, entry),
             )
             # llama.cpp's server sends not even a status line before it has the first token.
             async with queue.told(serving, fleet.story):

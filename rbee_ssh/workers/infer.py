@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from rbee_ssh import inventory as inventories
 from rbee_ssh.errors import ApiKeyRejected, RbeeError, WorkerStalled, WorkerStartFailed
 from rbee_ssh.registry import Registry, WorkerEntry
-from rbee_ssh.ssh.connection import ChannelRefused, Connection
+from rbee_ssh.ssh.connection import ChannelRefused
 from rbee_ssh.workers.fleet import Fleet, Serving
 from rbee_ssh.workers.types import Event, InferRequest
 from rbee_ssh.workers.wish import Wish, wish
@@ -97,19 +97,12 @@ async def _warm(fleet: Fleet, request: InferRequest) -> Serving | None:
     for entry in await asyncio.to_thread(_remembered, fleet.registry, wishes):
         try:
             connection = await fleet.connect(entry.node, tries=None if len(names) == 1 else 1)
-            if entry.port is None or await _still_ours(connection, entry):
-                return Serving(connection, entry, True)
+            return Serving(connection, entry, True)
         except RbeeError:
             if len(names) == 1:
                 raise
             fleet.story.detail(f"{entry.node} has a worker for this and cannot be reached")
     return None
-
-
-async def _still_ours(connection: Connection, entry: WorkerEntry) -> bool:
-    from rbee_ssh.workers.look import still_ours
-
-    return await still_ours(connection, entry)
 
 
 def _remembered(registry: Registry, wishes: Sequence[Wish]) -> list[WorkerEntry]:

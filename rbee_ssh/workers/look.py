@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from rbee_ssh.node import refusals
-from rbee_ssh.registry import WorkerEntry
 from rbee_ssh.ssh import script
 from rbee_ssh.ssh.connection import Connection
 from rbee_ssh.workers import records
@@ -44,10 +43,3 @@ def remember(fleet: Fleet, node: str, seen: Look) -> None:
 async def one(connection: Connection, worker_id: str) -> Record | None:
     """A single worker's record, None when the node has none of that id."""
     return (await look(connection)).record(worker_id)
-
-
-async def still_ours(connection: Connection, entry: WorkerEntry) -> bool:
-    """Whether a remembered TCP port is still our worker's: another user may have taken it, and would be
-    shown the API key. A socket in our own directory needs no such look."""
-    record = await one(connection, entry.id)
-    return record is not None and record.state in ("idle", "busy") and record.port == entry.port

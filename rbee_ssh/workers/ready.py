@@ -6,7 +6,7 @@ import asyncio
 import time
 
 from rbee_ssh.engines.base import Engine, Readiness
-from rbee_ssh.errors import ApiKeyRejected, ResponseInvalid
+from rbee_ssh.errors import ResponseInvalid
 from rbee_ssh.ssh import http
 from rbee_ssh.ssh.connection import ChannelRefused, Connection
 from rbee_ssh.story import Story
@@ -34,7 +34,7 @@ class Stopped(Exception):
 async def wait_ready(
     connection: Connection, engine: Engine, record: Record, model_bytes: int, story: Story
 ) -> Record:
-    """Ask the worker until it says that it is ready.
+    """Ask the worker until it says that it is ready. The key is not shown for that.
 
     Args:
         record: of the worker, which listens already (or ended).
@@ -50,7 +50,6 @@ async def wait_ready(
         ForwardingRefused: it listens, and the SSH server does not let us through.
     """
     patience = connection.timeouts.load + connection.timeouts.load_per_gib * model_bytes / 2**30
-    headers = {"Authorization": f"Bearer {record.key}"} if record.key else {}
     began = last_beat = last_said = last_progress = time.monotonic()
     progress = record  # as it was then
     refusals = 0
@@ -68,17 +67,12 @@ async def wait_ready(
                     engine.ready_path,
                     socket=record.text("socket") or None,
                     port=record.port,
-                    headers=headers,
+                    headers={},
                 ) as answer,
             ):
                 readiness = engine.readiness(answer.status)
             if readiness is Readiness.READY:
                 return record
-            if readiness is Readiness.REFUSED:
-                raise ApiKeyRejected(
-                    f"worker {record.id} on node {connection.name!r} does not accept its own API key",
-                    hint=f"rbee workers stop {record.id}",
-                )
             if readiness is Readiness.WRONG:
                 raise ResponseInvalid(
                     f"worker {record.id} on node {connection.name!r} answers with status {answer.status}",

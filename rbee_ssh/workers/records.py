@@ -208,6 +208,7 @@ def entry(record: Record, node: str, requests: tuple[str, ...] = ()) -> WorkerEn
         engine=record.told("engine"),
         socket=record.text("socket") or None,
         port=record.port,
+        private=record.text("private") == "1",
         api_key=record.key,
         pid=record.number("pid"),
         started=record.text("pid").partition(" ")[2],

@@ -183,7 +183,7 @@ async def _find_or_start(
     worker_id = secrets.token_hex(6)
     look = prepared.look
     directory = f"{look.root}/workers/{worker_id}"
-    socket = socket_path(look.root, look.sockets, worker_id) if wanted.node.listen == "unix" else None
+    socket = socket_path(look.sockets, worker_id) if wanted.node.listen == "unix" else None
     launch = engine.launch(
         LaunchSettings(
             engine_path=found.path,

@@ -23,7 +23,8 @@ from rbee_ssh.ssh.connection import ChannelRefused, Connection
 from rbee_ssh.workers import records
 from rbee_ssh.workers.fleet import Fleet
 from rbee_ssh.workers.listing import find_worker
-from rbee_ssh.workers.look import one, still_ours
+from rbee_ssh.workers.look import one
+from rbee_ssh.workers.own import proof
 from rbee_ssh.workers.proxy import Way, served
 from rbee_ssh.workers.types import WorkerRequest
 
@@ -60,16 +61,13 @@ class _Target:
             for last in (False, False, True):
                 connection, entry = self.connection, self.entry
                 try:
-                    if entry.port is None or await still_ours(connection, entry):
-                        stream = connection.stream(entry.socket, entry.port)
-                        reader, writer = await stack.enter_async_context(stream)
-                        break
+                    stream = connection.stream(entry.socket, entry.port, proof(connection, entry))
+                    reader, writer = await stack.enter_async_context(stream)
+                    break
                 except (ChannelRefused, RbeeError):
                     if last:
                         raise
                 await self._next(entry)
-            else:
-                raise ChannelRefused("its port is not its own")
             yield Way(connection, entry.api_key, reader, writer)
 
     async def _next(self, gone: WorkerEntry) -> None:

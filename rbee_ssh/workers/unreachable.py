@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from rbee_ssh.errors import ForwardingRefused
-from rbee_ssh.ssh import script
 from rbee_ssh.ssh.connection import ChannelRefused, Connection
 from rbee_ssh.ssh.lean import asyncssh
+from rbee_ssh.workers import records
 from rbee_ssh.workers.fleet import Fleet, Serving
 from rbee_ssh.workers.look import one
+from rbee_ssh.workers.own import own
 from rbee_ssh.workers.records import Record
 from rbee_ssh.workers.stop import stop_on
 
 
 async def put_right(fleet: Fleet, serving: Serving) -> None:
-    """Stop the worker if it has lost its socket or its key: it could not be used before its lease ends.
+    """Stop the worker if it has lost its socket, port or key: it could not be used before its lease ends.
 
     To be asked only when several requests failed: a worker whose retirement is being tried is out of reach
     for some milliseconds.
@@ -26,13 +27,12 @@ async def put_right(fleet: Fleet, serving: Serving) -> None:
     record = await one(connection, name)
     if record is None or record.state not in ("idle", "busy"):
         return
-    socket = record.text("socket")
-    there = not socket or not (await script.run(connection, '[ -S "$1" ]', [socket])).status
+    entry = records.entry(record, connection.name)
+    there = await own(connection, entry)
     if there and record.key:
         raise await forwarding_refused(connection, record)
-    fleet.story.warn(
-        f"worker {name} on {connection.name} has lost its {'key' if there else 'socket'} and is stopped"
-    )
+    lost = "key" if there else "port" if entry.socket is None else "socket"
+    fleet.story.warn(f"worker {name} on {connection.name} has lost its {lost} and is stopped")
     await stop_on(connection, [name], drain=connection.timeouts.drain)
 
 
