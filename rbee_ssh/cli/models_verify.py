@@ -83,6 +83,8 @@ def again(model: StoredModel) -> str:
     from rbee_ssh.ssh.quote import quote
 
     node, source = f"--node {model.node}", model.note.source
-    way = "pull" if source.startswith(("hf:", "https://", "http://")) else "push"
     remove = f"rbee models rm {model.id} {node}"
+    if (origin := model.note.told_by) is not None:
+        return f"{remove} && rbee models copy {model.id} --from {quote(origin)} --to {model.node}"
+    way = "pull" if source.startswith(("hf:", "https://", "http://")) else "push"
     return f"{remove} && rbee models {way} {quote(source)} {node}" if source else remove

@@ -148,6 +148,9 @@ def test_facts_are_kept_by_key(registry: Registry) -> None:
     assert registry.facts("node/alpha") == {"cpus": 8}
     assert registry.facts("node/beta") == {"cpus": 4}
     assert registry.facts("node/gamma") is None
+    assert registry.facts_under("node/") == [{"cpus": 8}, {"cpus": 4}]
+    assert registry.facts_under("node/b") == [{"cpus": 4}]
+    assert registry.facts_under("alpha") == []
     assert registry.workers() == []
 
 
