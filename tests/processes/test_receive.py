@@ -345,15 +345,16 @@ def test_a_file_makes_way_for_none_of_another_sum(shell: Shell) -> None:
     """It may be a part of a split model, whose directory is called after the first part."""
     model = there(shell, f"local/x/{NAME}", OTHER)
     note = Path(f"{model}.json")
-    ended(sender(shell), CONTENT)
+    ended(sender(shell, SHA256), CONTENT)
     assert placed(shell) == {"problem": "other"}
     assert (model.read_bytes(), len(note.read_text()) > 80) == (OTHER, True)
     # One that is found to differ does; and so does one that lies where the new one belongs.
     note.write_text(note.read_text().replace("}", ',"verified":0}'))
     assert "path" in placed(shell)
     assert model.read_bytes() == CONTENT
+    shutil.rmtree(model.parent)
     impostor = there(shell, f"local/{SHA256[:12]}/{NAME}", OTHER)
-    ended(sender(shell), CONTENT)
+    ended(sender(shell, SHA256), CONTENT)
     assert "path" in placed(shell, place=f"local/{SHA256[:12]}/{NAME}")
     assert impostor.read_bytes() == CONTENT
 
@@ -368,7 +369,7 @@ def test_a_part_is_not_linked_over_another_file(shell: Shell) -> None:
 def test_a_file_never_has_the_note_of_the_next_one(tools: Shell) -> None:
     """Cut short between the two, nothing is left that would be taken for it."""
     model = there(tools, f"local/{SHA256[:12]}/{NAME}", OTHER)
-    ended(sender(tools), CONTENT)
+    ended(sender(tools, SHA256), CONTENT)
     words = (str(tools.home / "models"), "0abc", str(len(CONTENT)), f"local/{SHA256[:12]}/{NAME}")
     stopped = script(
         tools, PLACE, *words, f'{{"sha256":"{SHA256}"}}', SHA256, before="mv() { kill -9 $$; }\n"

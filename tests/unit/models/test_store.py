@@ -73,6 +73,13 @@ def test_a_url_without_a_checksum_has_one_place_whatever_its_signature() -> None
 
 
 @pytest.mark.parametrize("word", ["..", ".", "", "-x", "../../etc", "a/b", "[::1]", "x\n"])
+def test_no_directory_leads_out_of_the_store(word: str) -> None:
+    for place in (store.hub_place(word, word, SHA, "n.gguf"), store.url_place(f"https://{word}/", SHA, "n")):
+        parts = place.split("/")
+        assert len(parts) == (5 if parts[0] == "hf" else 4)
+        assert all(part and part[0] not in ".-" and part.isprintable() for part in parts)
+
+
 @pytest.mark.parametrize(
     ("place", "revision", "begin"),
     [
@@ -88,13 +95,6 @@ def test_a_url_without_a_checksum_has_one_place_whatever_its_signature() -> None
 )
 def test_a_place_tells_the_beginning_of_a_sum(place: str, revision: str | None, begin: str | None) -> None:
     assert sum_of_place(place, revision) == begin
-
-
-def test_no_directory_leads_out_of_the_store(word: str) -> None:
-    for place in (store.hub_place(word, word, SHA, "n.gguf"), store.url_place(f"https://{word}/", SHA, "n")):
-        parts = place.split("/")
-        assert len(parts) == (5 if parts[0] == "hf" else 4)
-        assert all(part and part[0] not in ".-" and part.isprintable() for part in parts)
 
 
 def test_the_parts_of_a_split_model() -> None:
