@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from rbee_ssh.models import store
 from rbee_ssh.models.remote import MEMOS, read_memo
 from rbee_ssh.models.store import Note
-from rbee_ssh.models.stored import StoredFile
+from rbee_ssh.models.stored import StoredFile, StoredModel
 from rbee_ssh.registry import Registry
 
 
@@ -63,6 +63,11 @@ def expected(file: StoredFile, known: Mapping[str, str]) -> str | None:
         return known[file.place]
     begin, said = store.sum_of_place(file.place, file.note.revision), file.note.sha256
     return said if begin is None or (said or "").startswith(begin) else begin
+
+
+def is_as_known(model: StoredModel, known: Mapping[str, str]) -> bool:
+    """Whether the notes of a model say nothing else than what is expected of its files."""
+    return all(file.note.sha256 is None or file.note.sha256 == expected(file, known) for file in model.files)
 
 
 def _summed(registry: Registry, path: str) -> object:

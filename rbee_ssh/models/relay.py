@@ -159,20 +159,16 @@ async def _pieces(
         yield bytes(pending)
 
 
-class NotWhatItWas(ChecksumMismatch):
-    """What arrived from another node is not proven to be what it has to be. Not told apart for the user."""
-
-
-def differs(node: str, shown: str, origin: str, expected: str, got: str) -> NotWhatItWas:
+def differs(node: str, shown: str, origin: str, expected: str, got: str) -> ChecksumMismatch:
     """What arrived has another SHA-256, twice; or `got` is empty: the node that got it cannot sum."""
     details = {"node": node, "expected": expected, "got": got}
     if not got:
-        return NotWhatItWas(
+        return ChecksumMismatch(
             f"node {node!r} has no SHA-256 program, so {shown} from {origin} cannot be proven",
             hint="install openssl or python3 there, or bring it from here: rbee models push",
             details=details,
         )
-    return NotWhatItWas(
+    return ChecksumMismatch(
         f"node {node!r}: {shown} from {origin} differs from its SHA-256 after two tries",
         hint=f"rbee models verify {expected[:12]} --node {origin}",
         details=details,

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from rbee_ssh.errors import DownloadFailed, ModelAmbiguous, ModelNotFound, ModelRefInvalid, RbeeError
 from rbee_ssh.models import sources
 from rbee_ssh.models.find import find
+from rbee_ssh.models.known import is_as_known, sums_by_place
 from rbee_ssh.models.reference import parse_reference
 from rbee_ssh.models.refs import HubRef, UrlRef
 from rbee_ssh.models.remote import Remote, RemoteFile, from_memo, memo_key
@@ -39,11 +40,12 @@ async def resolve_or_find(
         return dict.fromkeys(nodes, await resolve(fleet, ref))
     except DownloadFailed as error:
         told: dict[str, Remote | None] = {}
+        known = sums_by_place(fleet.registry)
         shelves, _ = await store.shelves(fleet, nodes)
         for shelf in shelves:
             with contextlib.suppress(ModelNotFound, ModelAmbiguous):
                 found = find(ref.display, shelf.models, fleet.inventory)
-                for model in [model for model in found if model.whole][:1]:
+                for model in [model for model in found if model.whole and is_as_known(model, known)][:1]:
                     fleet.story.warn(f"{error.message}; {model.node} has {model.name}, which is used")
                     files = [RemoteFile(f.note.source, f.place, f.size, f.note.sha256) for f in model.files]
                     told[model.node] = Remote(

@@ -6,13 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rbee_ssh import inventory as inventories
-from rbee_ssh.errors import RbeeError, UsageInvalid
+from rbee_ssh.errors import ChecksumMismatch, RbeeError, UsageInvalid
 from rbee_ssh.models import pull as pulls
 from rbee_ssh.models.fetch import Fetched
 from rbee_ssh.models.known import Belonging
 from rbee_ssh.models.reference import parse_reference
 from rbee_ssh.models.refs import HubRef, LocalFileRef, NodeFileRef, UrlRef
-from rbee_ssh.models.relay import NotWhatItWas
 from rbee_ssh.models.remote import Remote
 from rbee_ssh.models.store import Note
 from rbee_ssh.ssh.quote import quote
@@ -151,12 +150,15 @@ async def _hand_on(
     except RbeeError as error:
         fleet.story.warn(f"{error.message}; {listed(rest)} cannot have it from there")
         return {}, dict.fromkeys(rest, error)
-    wrong: dict[str, RbeeError] = {
-        name: error for name, error in failed.items() if isinstance(error, NotWhatItWas)
+    # Not where another file has its place (receiver.taken).
+    wrong = {
+        name: error
+        for name, error in failed.items()
+        if isinstance(error, ChecksumMismatch) and "got" in error.details
     }
     if wrong:
         fleet.story.warn(
             f"what {origin} hands on of {remote.name} is not what {remote.ref.display} is; "
             f"{listed(list(wrong))} cannot have it from there"
         )
-    return {name: error for name, error in failed.items() if name not in wrong}, {**wrong}
+    return {name: error for name, error in failed.items() if name not in wrong}, dict[str, RbeeError](wrong)
