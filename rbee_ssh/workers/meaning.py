@@ -57,7 +57,7 @@ async def resolve_or_find(
 
 
 async def meant(fleet: Fleet, reference: str) -> tuple[bool, Remote | None]:
-    """Whether a user names a model of the hub or a URL; and thaif anybody knows its SHA-256."""
+    """Whether a user names a model of the hub or a URL; and that model, if anybody knows its SHA-256."""
     try:
         ref, _ = parse_reference(reference, fleet.inventory)
     except ModelRefInvalid:
