@@ -117,7 +117,7 @@ def _the_one(whole: Sequence[StoredModel], remote: Remote | None) -> StoredModel
         nodes = [model.node for model in whole]
         raise ModelAmbiguous(
             f"{whole[0].name} is not the same on {listed(nodes)}",
-            hint=f"rbee models copy {whole[0].id} --from {quote(nodes[0])} --to …   # or from another one",
+            hint=f"rbee models copy {whole[0].id} --from {quote(nodes[0])} --to NODE   # or from another one",
             details={"nodes": nodes},
         )
     return whole[0]
