@@ -28,7 +28,8 @@ def copy(cli: Cli, reference: str, origin: str | None, nodes: tuple[str, ...], t
     """Copy a model from one node's store to others, through this machine but not onto its disk.
 
     Three nodes get it at once and it is read once for them; its SHA-256 is proven on arrival. The nodes need
-    no way to each other and no key for each other. What was cut goes on where it stopped.
+    no way to each other and no key for each other. What was cut goes on where it stopped. A model that
+    neither the hub nor this machine knows by its SHA-256 comes without the name that its node has for it.
 
     \b
       rbee models copy tiny.gguf --from workstation --to server

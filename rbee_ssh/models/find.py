@@ -65,8 +65,7 @@ def _matching(text: str, models: Sequence[StoredModel], inventory: Inventory) ->
         if by_name:
             return by_name
         if _HEX.fullmatch(text):
-            # Digits of a URL, where no SHA-256 is known, are an id all the same.
-            return [m for m in models if (m.sha256 or m.id).startswith(text) or m.id.startswith(text)]
+            return [m for m in models if (m.sha256 or m.id).startswith(text)]
         if "/" not in text and ":" not in text and not text.lower().endswith(".gguf"):
             return []
     ref, _ = parse_reference(text, inventory)

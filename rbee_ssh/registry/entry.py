@@ -88,8 +88,10 @@ def decode(document: Mapping[str, Any]) -> WorkerEntry | None:
 
 
 def with_requests(entry: WorkerEntry, stored: WorkerEntry | None) -> WorkerEntry:
-    """`entry` that also answers the requests which `stored` is remembered for, oldest first."""
-    known = dict.fromkeys((*(stored.requests if stored else ()), *entry.requests))
+    """`entry` that also answers the requests which `stored` is remembered for, oldest first; not those of
+    another node, which may have read the id somewhere."""
+    before = stored.requests if stored is not None and stored.node == entry.node else ()
+    known = dict.fromkeys((*before, *entry.requests))
     return replace(entry, requests=tuple(known)[-MAX_REQUESTS:])
 
 

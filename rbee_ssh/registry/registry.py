@@ -92,6 +92,15 @@ class Registry:
 
         return self._read(look)
 
+    def facts_under(self, prefix: str) -> list[dict[str, Any]]:
+        """What is kept under the keys that begin so, written last first."""
+
+        def look(database: Database) -> list[dict[str, Any]]:
+            table = database.table("facts")
+            return [dict(document) for document in table if str(document.doc_id).startswith(prefix)]
+
+        return (self._read(look) or [])[::-1]
+
     def put_facts(self, key: str, value: dict[str, Any]) -> None:
         """Keeps a JSON object under a key. The 256 keys written last are kept.
 

@@ -19,7 +19,7 @@ from rbee_ssh.ssh.quote import quote
 from rbee_ssh.workers import fit, room
 from rbee_ssh.workers.fit import Balance, Holder
 from rbee_ssh.workers.fleet import Fleet
-from rbee_ssh.workers.prepare import Prepared, prepare, remote_of
+from rbee_ssh.workers.prepare import Prepared, prepare, remotes_of
 from rbee_ssh.workers.types import WorkerRequest
 from rbee_ssh.workers.wish import Wish, rounded, wish
 
@@ -77,11 +77,13 @@ async def show_model(fleet: Fleet, request: WorkerRequest, names: Sequence[str])
         ModelInvalid: no engine can serve it.
     """
     wishes = [wish(request, fleet.inventory, inventories.node(fleet.inventory, name)) for name in names]
-    remote = await remote_of(fleet, wishes)
+    remotes = await remotes_of(fleet, wishes)
+    wishes = [one for one in wishes if one.node.name in remotes]
     source = _source(fleet, wishes[0])
     tries = None if len(wishes) == 1 else 1
     answers = await asyncio.gather(
-        *(prepare(fleet, one, source, remote, tries) for one in wishes), return_exceptions=True
+        *(prepare(fleet, one, source, remotes[one.node.name], tries) for one in wishes),
+        return_exceptions=True,
     )
     able = [answer for answer in answers if isinstance(answer, Prepared)]
     for answer in answers:

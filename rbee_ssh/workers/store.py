@@ -8,12 +8,14 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from rbee_ssh import inventory as inventories
 from rbee_ssh.errors import ModelInUse, ModelNotFound, RbeeError, ResponseInvalid, UsageInvalid
 from rbee_ssh.models import receiver, stored
 from rbee_ssh.models.find import find
+from rbee_ssh.models.known import expected, sums_by_place
 from rbee_ssh.models.receiver import STORE
 from rbee_ssh.models.stored import Shelf, StoredModel
 from rbee_ssh.node.scripts import LIB, compose
@@ -34,7 +36,7 @@ Unreachable = dict[str, RbeeError]
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What came of reading a model again: same, differs, gone, cut (a part is missing or too short), unknown
-    (its note has no SHA-256)."""
+    (neither here nor there anybody knows its SHA-256)."""
 
     model: StoredModel
     state: str
@@ -94,7 +96,8 @@ async def copies(fleet: Fleet, reference: str, nodes: Sequence[str]) -> tuple[li
 async def verify(
     fleet: Fleet, models: Iterable[StoredModel], on_verdict: Callable[[Verdict], None]
 ) -> Unreachable:
-    """Read the models' files again where they are, all nodes at once, and compare.
+    """Read the models' files again where they are, all nodes at once, and compare: with what is known here,
+    else with what their places and notes say.
 
     Args:
         on_verdict: told of each model as it is done.
@@ -103,17 +106,18 @@ async def verify(
         The nodes on which that failed.
     """
     by_node = _by_node(models)
+    known = sums_by_place(fleet.registry)
 
     async def one(name: str) -> None:
         states: dict[str, str] = {}
-        asked = [file for model in by_node[name] for file in model.files if file.note.sha256]
-        args = [_models_dir(fleet, name), str(int(time.time()))]
-        args += [word for file in asked for word in (file.place, file.note.sha256 or "")]
+        files = [file for model in by_node[name] for file in model.files]
+        wanted = {file.place: sha256 for file in files if (sha256 := expected(file, known)) is not None}
+        args = [_models_dir(fleet, name), str(int(time.time())), *chain.from_iterable(wanted.items())]
         connection = await fleet.connect(name)
         waiting = list(by_node[name])
 
         def tell() -> None:
-            while waiting and (state := _verdict(waiting[0], states)) is not None:
+            while waiting and (state := _verdict(waiting[0], wanted, states)) is not None:
                 on_verdict(Verdict(waiting.pop(0), state))
 
         tell()
@@ -143,9 +147,9 @@ async def verify(
     return await _each(list(by_node), one)
 
 
-def _verdict(model: StoredModel, states: dict[str, str]) -> str | None:
+def _verdict(model: StoredModel, wanted: Mapping[str, str], states: Mapping[str, str]) -> str | None:
     """None while a file of it has not been read."""
-    told = [states.get(file.place) if file.note.sha256 else "unknown" for file in model.files]
+    told = [states.get(file.place) if file.place in wanted else "unknown" for file in model.files]
     if None in told:
         return None
     for state in ("gone", "differs"):

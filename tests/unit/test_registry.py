@@ -148,6 +148,9 @@ def test_facts_are_kept_by_key(registry: Registry) -> None:
     assert registry.facts("node/alpha") == {"cpus": 8}
     assert registry.facts("node/beta") == {"cpus": 4}
     assert registry.facts("node/gamma") is None
+    assert registry.facts_under("node/") == [{"cpus": 8}, {"cpus": 4}]
+    assert registry.facts_under("node/b") == [{"cpus": 4}]
+    assert registry.facts_under("alpha") == []
     assert registry.workers() == []
 
 
@@ -461,4 +464,11 @@ def test_sync_keeps_other_nodes_and_exactly_what_was_told(
         known for known, one in stored.items() if one.node == "beta" and known not in named
     }
     for known in named & stored.keys():
-        assert set(stored[known].requests) <= set(after[known].requests)
+        if stored[known].node == "alpha":
+            assert set(stored[known].requests) <= set(after[known].requests)
+
+
+def test_a_node_that_names_another_ones_worker_gets_none_of_its_requests() -> None:
+    ours, theirs = replace(ENTRY, node="alpha"), replace(ENTRY, node="beta", requests=())
+    stored = entries.synced({ours.id: ours}, "beta", [theirs])
+    assert entries.warm(stored.values(), ours.requests[0]) == []
