@@ -14,7 +14,7 @@ import pytest
 from hubkit import Fault, Hub, make_certificate
 from nodes.serving import GREEDY, PROMPT, equip, events, eventually, text_of
 
-from nodekit import Control, LabNode
+from nodekit import Control, LabNode, NodeLab
 from nodekit.engines import Engines
 from nodekit.faults import fill, small_disk
 
@@ -320,10 +320,15 @@ def trusted(node: LabNode, control: Control, directory: Path) -> tuple[str, Path
 
 @every_tool
 def test_no_tool_goes_from_https_to_http(
-    make_node: Callable[..., LabNode], control: Control, tmp_path_factory: pytest.TempPathFactory, tool: str
+    lab: NodeLab,
+    make_node: Callable[..., LabNode],
+    control: Control,
+    tmp_path_factory: pytest.TempPathFactory,
+    tool: str,
 ) -> None:
     """Which this machine would have seen, if it had been let through to the server as the node is."""
-    node = with_tool(make_node, tool, "down", SSL_CERT_FILE="/home/tool/ca.pem")
+    env = {"SSL_CERT_FILE": "/home/tool/ca.pem", "no_proxy": f"{lab.network}.1"}
+    node = with_tool(make_node, tool, "down", **env)
     address, certificate = trusted(node, control, tmp_path_factory.mktemp("tls"))
     with Hub(address, tls=certificate) as hub:
         hub.add("org/any", {"tiny.gguf": BYTES})
