@@ -26,12 +26,14 @@ class Shelf:
         index: over https, for who has the files of `trust`.
         gate: as long as it is clear, whoever asks for a wheel waits.
         waiting: set when somebody does.
+        asked: over https or not, and for which path.
     """
 
     def __init__(self, directory: Path, address: str) -> None:
         self.directory = directory
         self.gate, self.waiting = threading.Event(), threading.Event()
         self.gate.set()
+        self.asked: list[tuple[bool, str]] = []
         shelf = self
 
         class Handler(SimpleHTTPRequestHandler):
@@ -39,6 +41,13 @@ class Shelf:
                 pass
 
             def do_GET(self) -> None:
+                secure = isinstance(self.connection, ssl.SSLSocket)
+                shelf.asked.append((secure, self.path))
+                if self.path.startswith("/away/"):
+                    self.send_response(302)
+                    self.send_header("Location", f"{shelf.url}/simple/{self.path.removeprefix('/away/')}")
+                    self.end_headers()
+                    return
                 if self.path.endswith(".whl") and not shelf.gate.is_set():
                     shelf.waiting.set()
                     shelf.gate.wait()
@@ -62,6 +71,7 @@ class Shelf:
         self.host = f"{address}:{secure.server_port}"
         self.url = f"http://{address}:{plain.server_port}"
         self.index = f"https://{self.host}/simple"
+        self.downward = f"https://{self.host}/away"  # leads to the same over http
         self._threads = [threading.Thread(target=one.serve_forever, daemon=True) for one in self._servers]
         for thread in self._threads:
             thread.start()
