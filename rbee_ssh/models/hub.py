@@ -13,7 +13,7 @@ import random
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from rbee_ssh import __version__
 from rbee_ssh.errors import DownloadFailed, ModelFault, ModelForbidden, ModelNotFound
@@ -25,7 +25,7 @@ from rbee_ssh.models.remote import Remote, RemoteFile, is_link
 from rbee_ssh.models.store import hub_place
 from rbee_ssh.node.text import plain
 from rbee_ssh.story import Story
-from rbee_ssh.wording import has_control
+from rbee_ssh.wording import has_control, without_secrets
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -102,7 +102,7 @@ async def links(remote: Remote, ref: HubRef, timeouts: Timeouts, story: Story) -
             place, hub = urlsplit(location), urlsplit(api.endpoint)
             open_to_all = not remote.protected or get_token() is None
             # What is still on the hub is not signed, and opens to a token only.
-            if place.netloc == hub.netloc and not open_to_all:
+            if _server(place) == _server(hub) and not open_to_all:
                 return None
             if not is_link(location) or (hub.scheme == "https" and place.scheme != "https"):
                 return None
@@ -110,6 +110,11 @@ async def links(remote: Remote, ref: HubRef, timeouts: Timeouts, story: Story) -
         return found
 
     return await asked(ref, ask, timeouts, story)
+
+
+def _server(url: SplitResult) -> tuple[str | None, int | None]:
+    """Host and port, without a user; the port that the scheme has where none is given."""
+    return url.hostname, url.port or {"http": 80, "https": 443}.get(url.scheme)
 
 
 async def asked(ref: HubRef, ask: Callable[[HfApi], T], timeouts: Timeouts, story: Story) -> T:
@@ -158,8 +163,9 @@ def _failure(ref: HubRef, error: Exception) -> tuple[ModelFault, bool]:
     """The error that the user is shown, and whether another try may help."""
     from huggingface_hub import constants, errors, get_token
 
-    details: dict[str, Any] = {"reference": ref.display, "endpoint": constants.ENDPOINT}
-    page = f"{constants.ENDPOINT}/{ref.repository}"
+    endpoint = without_secrets(constants.ENDPOINT)
+    details: dict[str, Any] = {"reference": ref.display, "endpoint": endpoint}
+    page = f"{endpoint}/{ref.repository}"
     response = getattr(error, "response", None)
     status = getattr(response, "status_code", None)
     if isinstance(error, errors.OfflineModeIsEnabled):
@@ -201,7 +207,7 @@ def _failure(ref: HubRef, error: Exception) -> tuple[ModelFault, bool]:
     why = f"answered {status}" if status is not None else f"does not answer: {_reason(error)}"
     return (
         DownloadFailed(
-            f"{ref.display}: the hub at {constants.ENDPOINT} {why}",
+            f"{ref.display}: the hub at {endpoint} {why}",
             hint="check the network, HF_ENDPOINT and the proxy; a file on the node needs no hub: file:///…",
             details=details,
         ),
