@@ -11,6 +11,8 @@ from collections.abc import Iterable
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 _SCHEME = r"[A-Za-z][A-Za-z0-9+.-]{0,15}://"  # so short that a long line takes no long time
+_START = re.compile(r".*?(?:://|\bhttps?:/*)", re.IGNORECASE | re.DOTALL)
+_CHECKSUM = re.compile(r"#sha256=[0-9A-Fa-f]{64}$")
 # To a space, or to where the next one begins: a password may hold any other character.
 _URL = re.compile(rf"{_SCHEME}(?:(?!{_SCHEME})\S)+")
 
@@ -44,13 +46,17 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 
 
 def without_secrets(url: str) -> str:
-    """A URL without user, password, query (it may be signed) and fragment; any other text as it is."""
-    scheme, mark, rest = url.partition("://")
-    if not mark:
+    """A URL without user, password, query (it may be signed) and fragment; any other text as it is.
+
+    A URL of the web counts as one with too few slashes, too. A checksum in the fragment stays.
+    """
+    found = _START.match(url)
+    if not found:
         return url
-    place = re.split(r"[?#]", rest, maxsplit=1)[0]
+    place, *_ = re.split(r"[?#]", url[found.end() :], maxsplit=1)
     authority, slash, path = place.partition("/")
-    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
+    checksum = _CHECKSUM.search(url)
+    return found[0] + authority.rpartition("@")[2] + slash + path + (checksum[0] if checksum else "")
 
 
 def without_url_secrets(text: str) -> str:

@@ -9,6 +9,7 @@ there may stand a token that is no valid header value.
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import re
 from collections.abc import Callable
@@ -117,8 +118,23 @@ def _server(url: SplitResult) -> tuple[str | None, int | None]:
     return url.hostname, url.port or {"http": 80, "https": 443}.get(url.scheme)
 
 
+def _is_endpoint(text: str) -> bool:
+    """Whether huggingface_hub can be imported with it; else it prints to stdout, and raises."""
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
 async def asked(ref: HubRef, ask: Callable[[HfApi], T], timeouts: Timeouts, story: Story) -> T:
     """One question, asked again while the hub or the way to it is in trouble."""
+    if not _is_endpoint(os.environ.get("HF_ENDPOINT") or "https://huggingface.co"):
+        raise DownloadFailed(
+            f"{ref.display}: the hub is not asked, since HF_ENDPOINT is not a URL",
+            hint="export HF_ENDPOINT=https://…   # or unset HF_ENDPOINT",
+            details={"reference": ref.display},
+        )
     wait = timeouts.download_wait
     for number in range(1, timeouts.download_tries + 1):
         try:

@@ -71,7 +71,8 @@ def archive(text: str, sha256: str | None) -> Archive:
             have = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise UsageInvalid(
-            f"--archive {quoted(text)}: {error.strerror}", hint=f"ls -l {shlex.quote(str(path))}"
+            f"--archive {quoted(without_secrets(text))}: {error.strerror}",
+            hint=f"ls -l {shlex.quote(without_secrets(str(path)))}",
         ) from error
     if sha256 not in (None, have):
         raise ChecksumMismatch(

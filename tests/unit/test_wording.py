@@ -77,6 +77,21 @@ def test_a_url_shows_no_secret_wherever_it_stands(text: str, shown: str) -> None
     assert without_url_secrets(text) == shown
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("./a@b?c#d", "./a@b?c#d"),
+        ("https:/u:hunter2@h/a?hunter2", "https:/h/a"),
+        ("HTTP:u:hunter2@h/a", "HTTP:h/a"),
+        ("tiny, which is https://hunter2@h/a?hunter2", "tiny, which is https://h/a"),
+        (f"https://h/a?hunter2#sha256={'a' * 64}", f"https://h/a#sha256={'a' * 64}"),
+        (f"https://h/a#sha256={'a' * 63}", "https://h/a"),
+    ],
+)
+def test_a_url_of_the_user_shows_no_secret(text: str, shown: str) -> None:
+    assert without_secrets(text) == shown
+
+
 @given(st.text(alphabet=st.characters(exclude_characters="/?#")), st.text())
 def test_a_password_of_any_characters(password: str, query: str) -> None:
     assert without_secrets(f"https://u:{password}@host/p?{query}") == "https://host/p"
