@@ -129,7 +129,8 @@ def _is_endpoint(text: str) -> bool:
 
 async def asked(ref: HubRef, ask: Callable[[HfApi], T], timeouts: Timeouts, story: Story) -> T:
     """One question, asked again while the hub or the way to it is in trouble."""
-    if not _is_endpoint(os.environ.get("HF_ENDPOINT") or "https://huggingface.co"):
+    endpoint = os.environ.get("HF_ENDPOINT")
+    if endpoint and not _is_endpoint(endpoint):
         raise DownloadFailed(
             f"{ref.display}: the hub is not asked, since HF_ENDPOINT is not a URL",
             hint="export HF_ENDPOINT=https://…   # or unset HF_ENDPOINT",

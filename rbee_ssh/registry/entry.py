@@ -43,6 +43,10 @@ class WorkerEntry:
     created: float
 
     @property
+    def key(self) -> tuple[str, str]:
+        return self.node, self.id
+
+    @property
     def ended(self) -> bool:
         return self.state in ENDED_STATES
 
@@ -89,18 +93,19 @@ def with_requests(entry: WorkerEntry, stored: WorkerEntry | None) -> WorkerEntry
     return replace(entry, requests=tuple(known)[-MAX_REQUESTS:])
 
 
-def put(stored: Mapping[str, WorkerEntry], entry: WorkerEntry) -> dict[str, WorkerEntry]:
-    """`stored` with `entry` inserted, or in the place of the one with its id."""
-    return {**stored, entry.id: with_requests(entry, stored.get(entry.id))}
+Workers = Mapping[tuple[str, str], WorkerEntry]  # by node and id: what a node tells is of that node alone
 
 
-def synced(
-    stored: Mapping[str, WorkerEntry], node: str, told: Iterable[WorkerEntry]
-) -> dict[str, WorkerEntry]:
+def put(stored: Workers, entry: WorkerEntry) -> dict[tuple[str, str], WorkerEntry]:
+    """`stored` with `entry` inserted, or in the place of the one of that node with its id."""
+    return {**stored, entry.key: with_requests(entry, stored.get(entry.key))}
+
+
+def synced(stored: Workers, node: str, told: Iterable[WorkerEntry]) -> dict[tuple[str, str], WorkerEntry]:
     """`stored` after `node` told all of its workers: what it did not name is gone."""
-    elsewhere = {known.id: known for known in stored.values() if known.node != node}
-    here = (with_requests(replace(entry, node=node), stored.get(entry.id)) for entry in told)
-    return elsewhere | {entry.id: entry for entry in here}
+    elsewhere = {known.key: known for known in stored.values() if known.node != node}
+    here = (replace(entry, node=node) for entry in told)
+    return elsewhere | {entry.key: with_requests(entry, stored.get(entry.key)) for entry in here}
 
 
 def warm(stored: Iterable[WorkerEntry], request: str) -> list[WorkerEntry]:
