@@ -7,6 +7,7 @@ import hashlib
 import json
 import random
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -339,6 +340,31 @@ def test_no_tool_goes_from_https_to_http(
         assert answer.returncode == 0, answer.stderr
     used = {"curl": "curl/", "wget": "Wget/", "python3": "Python-urllib/"}[tool]
     assert {one.headers["user-agent"].startswith(used) for one in hub.fetches} == {True}
+
+
+def test_a_signature_is_kept_nowhere(
+    node: LabNode, control: Control, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    address, certificate = trusted(node, control, tmp_path_factory.mktemp("tls"))
+    (control.home / ".curlrc").write_text(f'cacert = "{certificate}"\n')
+    control.env["SSL_CERT_FILE"] = str(certificate)
+    with Hub(address, tls=certificate) as hub:
+        hub.add("org/any", {"tiny.gguf": BYTES, "page.gguf": b"<html>"})
+        signed = f"{hub.cdn}/plain/tiny.gguf?sign=hunter2"
+        for words in (
+            ["pull", signed],
+            ["pull", f"{hub.cdn}/plain/none.gguf?sign=hunter2"],
+            ["pull", f"{hub.cdn}/plain/page.gguf?sign=hunter2"],
+            ["pull", "--via", "here", f"{signed}#sha256={DIGEST}"],
+            ["show", signed],
+            ["list"],
+            ["rm", signed],
+        ):
+            answer = control.rbee("--verbose", "--json", "models", *words)
+            assert "hunter2" not in answer.stdout + answer.stderr
+        assert [one.path for one in hub.fetches if "hunter2" in one.path], "it was sent"
+    assert node.exec_local("grep -rl hunter2 . || :").stdout == ""
+    assert subprocess.run(["grep", "-rl", "hunter2", control.home], check=False).returncode == 1
 
 
 def test_a_url_is_fetched_over_tls(
