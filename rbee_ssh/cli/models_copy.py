@@ -12,6 +12,7 @@ from rbee_ssh.cli.models_push import report
 from rbee_ssh.cli.options import command, tag_option
 from rbee_ssh.cli.run import run_async
 from rbee_ssh.errors import UsageInvalid
+from rbee_ssh.wording import without_secrets
 
 if TYPE_CHECKING:
     from rbee_ssh.errors import RbeeError
@@ -37,7 +38,8 @@ def copy(cli: Cli, reference: str, origin: str | None, nodes: tuple[str, ...], t
     """
     if not nodes and not tags:
         raise UsageInvalid(
-            "copy it to which node?", hint=f"rbee models copy {shlex.quote(reference)} --to NAME   # or --tag"
+            "copy it to which node?",
+            hint=f"rbee models copy {shlex.quote(without_secrets(reference))} --to NAME   # or --tag",
         )
     names = cli.nodes(nodes, tags)
     if origin is not None:

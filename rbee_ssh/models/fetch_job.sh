@@ -46,8 +46,8 @@ get() {
         RC=$?
         ;;
     wget)
-        # It would follow a redirect to ftp, and from https to http: there is no such proxy.
-        case $URL in https:*) set -- -e http_proxy=http://127.0.0.1:9/ ;; *) set -- ;; esac
+        # It would follow a redirect to ftp, and from https to http: there is no such proxy, for no host.
+        case $URL in https:*) set -- -e http_proxy=http://127.0.0.1:9/ -e no_proxy= ;; *) set -- ;; esac
         CODE=$({
             printf '%s\n' "$URL" | LC_ALL=C wget -i - -O "$FILE" -c -S --tries=1 --timeout="$STALL" \
                 --max-redirect=5 --progress=dot:giga -e use_proxy=on \

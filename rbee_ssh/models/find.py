@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Sequence
 from rbee_ssh.errors import ModelAmbiguous, ModelNotFound
 from rbee_ssh.inventory import Inventory
 from rbee_ssh.models.reference import parse_reference
-from rbee_ssh.models.refs import HubRef, LocalFileRef, NodeFileRef, Ref, UrlRef, without_secrets
+from rbee_ssh.models.refs import HubRef, LocalFileRef, NodeFileRef, Ref, UrlRef
 from rbee_ssh.models.store import safe_name
 from rbee_ssh.models.stored import StoredModel
-from rbee_ssh.wording import listed, nearest, quoted
+from rbee_ssh.wording import listed, nearest, quoted, without_secrets
 
 _HEX = re.compile(r"[0-9a-f]{4,64}")
 

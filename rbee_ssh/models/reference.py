@@ -19,9 +19,8 @@ from rbee_ssh.models.refs import (
     Ref,
     UrlRef,
     is_hub_name,
-    without_secrets,
 )
-from rbee_ssh.wording import has_control, listed, nearest, quoted
+from rbee_ssh.wording import has_control, listed, nearest, quoted, without_secrets
 
 __all__ = ["FORMS", "HubRef", "LocalFileRef", "NodeFileRef", "Ref", "UrlRef", "parse_reference"]
 

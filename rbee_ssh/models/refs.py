@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from rbee_ssh.wording import without_secrets
+
 _HUB_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?")
 
 
@@ -84,13 +86,3 @@ Ref = HubRef | UrlRef | NodeFileRef | LocalFileRef
 def is_hub_name(text: str) -> bool:
     """Whether the hub allows `text` as either half of a repository's id."""
     return bool(_HUB_NAME.fullmatch(text)) and "--" not in text and ".." not in text
-
-
-def without_secrets(text: str) -> str:
-    """A URL's text without password, query and fragment; any other text as it is."""
-    scheme, mark, rest = text.partition("://")
-    if not mark:
-        return text
-    place = re.split(r"[?#]", rest, maxsplit=1)[0]
-    authority, slash, path = place.partition("/")
-    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"

@@ -20,8 +20,8 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 from urllib.parse import urlsplit
 
-from rbee_ssh.models.refs import without_secrets
 from rbee_ssh.node.text import clean
+from rbee_ssh.wording import without_secrets
 
 SUFFIX = ".gguf"
 NOTE_SUFFIX = ".json"

@@ -45,6 +45,10 @@ class WorkerEntry:
     private: bool = False
 
     @property
+    def key(self) -> tuple[str, str]:
+        return self.node, self.id
+
+    @property
     def ended(self) -> bool:
         return self.state in ENDED_STATES
 
@@ -63,10 +67,9 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "int": _whole,
     "int | None": lambda value: value is None or _whole(value),
     "float": _number,
-    "bool": lambda value: isinstance(value, bool),
     "tuple[str, ...]": lambda value: isinstance(value, list) and all(isinstance(item, str) for item in value),
 }
-_SHAPE = {known.name: _CHECKS[str(known.type)] for known in fields(WorkerEntry)}
+_SHAPE = {known.name: _CHECKS[str(known.type)] for known in fields(WorkerEntry) if known.name != "private"}
 
 
 def encode(entry: WorkerEntry) -> dict[str, Any]:
@@ -78,10 +81,10 @@ def encode(entry: WorkerEntry) -> dict[str, Any]:
 def decode(document: Mapping[str, Any]) -> WorkerEntry | None:
     """The entry a document holds; None when a field is missing, unknown or of the wrong type.
 
-    An older version wrote no `private`. A newer one may write more fields under the same schema. Such an
-    entry is not guessed at: the node tells it again.
+    A newer version may write more fields under the same schema. Such an entry is not guessed at: the
+    node tells it again. So `private` is not among them: it stands in a table of its own, and older versions
+    read an entry as ever.
     """
-    document = {"private": False, **document}
     if document.keys() != _SHAPE.keys() or not all(check(document[name]) for name, check in _SHAPE.items()):
         return None
     return WorkerEntry(**{**document, "requests": tuple(document["requests"])})
@@ -95,18 +98,19 @@ def with_requests(entry: WorkerEntry, stored: WorkerEntry | None) -> WorkerEntry
     return replace(entry, requests=tuple(known)[-MAX_REQUESTS:])
 
 
-def put(stored: Mapping[str, WorkerEntry], entry: WorkerEntry) -> dict[str, WorkerEntry]:
-    """`stored` with `entry` inserted, or in the place of the one with its id."""
-    return {**stored, entry.id: with_requests(entry, stored.get(entry.id))}
+Workers = Mapping[tuple[str, str], WorkerEntry]  # by node and id: what a node tells is of that node alone
 
 
-def synced(
-    stored: Mapping[str, WorkerEntry], node: str, told: Iterable[WorkerEntry]
-) -> dict[str, WorkerEntry]:
+def put(stored: Workers, entry: WorkerEntry) -> dict[tuple[str, str], WorkerEntry]:
+    """`stored` with `entry` inserted, or in the place of the one of that node with its id."""
+    return {**stored, entry.key: with_requests(entry, stored.get(entry.key))}
+
+
+def synced(stored: Workers, node: str, told: Iterable[WorkerEntry]) -> dict[tuple[str, str], WorkerEntry]:
     """`stored` after `node` told all of its workers: what it did not name is gone."""
-    elsewhere = {known.id: known for known in stored.values() if known.node != node}
-    here = (with_requests(replace(entry, node=node), stored.get(entry.id)) for entry in told)
-    return elsewhere | {entry.id: entry for entry in here}
+    elsewhere = {known.key: known for known in stored.values() if known.node != node}
+    here = (replace(entry, node=node) for entry in told)
+    return elsewhere | {entry.key: with_requests(entry, stored.get(entry.key)) for entry in here}
 
 
 def warm(stored: Iterable[WorkerEntry], request: str) -> list[WorkerEntry]:

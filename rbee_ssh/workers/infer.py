@@ -47,7 +47,7 @@ async def _remove(fleet: Fleet) -> None:
 
     for worker_id, node in fleet.started.items():
         await stop_on(await fleet.connect(node), [worker_id], drain=0)
-        fleet.registry.forget(worker_id)
+        fleet.registry.forget(node, worker_id)
 
 
 async def _answer(fleet: Fleet, request: InferRequest, emit: Callable[[Event], None]) -> None:

@@ -82,13 +82,10 @@ async def find_worker(fleet: Fleet, worker_id: str) -> Worker:
         WorkerUnknown: none, or several.
         RbeeError: its node cannot be reached, or no node at all.
     """
-    entry = fleet.registry.find(worker_id)
-    if entry is not None and entry.node in fleet.inventory.nodes:
-        workers, unreachable = await list_workers(fleet, [entry.node])
-        if unreachable:
-            raise next(iter(unreachable.values()))
-    else:
-        workers, unreachable = await list_workers(fleet, [])
+    nodes = {entry.node for entry in fleet.registry.with_id(worker_id)} & fleet.inventory.nodes.keys()
+    workers, unreachable = await list_workers(fleet, sorted(nodes))
+    if nodes and nodes == unreachable.keys():
+        raise next(iter(unreachable.values()))
     # By id: a machine that stands in the inventory under two names shows its workers twice, or, where it can
     # be reached under one of them only, as unknown beside what they are.
     by_id = {w.id: w for w in sorted(workers, key=lambda w: w.state != "unknown")}

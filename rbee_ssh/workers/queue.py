@@ -64,8 +64,9 @@ async def refuse_full(serving: Serving, registry: Registry) -> None:
     node = serving.connection.name
     record = await one(serving.connection, serving.entry.id)
     if record is not None and full(record):
-        known = registry.workers()
-        same = {entry.node for entry in known if entry.model == serving.entry.model and entry.node != node}
+        # Not by id either: a machine with two names is under both of them as full.
+        known = [one for one in registry.workers() if one.node != node and one.id != serving.entry.id]
+        same = {entry.node for entry in known if entry.model == serving.entry.model}
         raise busy(record, node, tuple(sorted(same)))
 
 

@@ -215,7 +215,7 @@ async def _make_room(fleet: Fleet, prepared: Prepared, short: list[Balance]) -> 
     for word, worker_id, why in seen.results:
         if word in ("stopped", "unknown"):  # by us, or by somebody else
             stopped = True
-            fleet.registry.forget(worker_id)
+            fleet.registry.forget(node, worker_id)
         elif word == "kept":
             fleet.story.say(f"worker {worker_id} on {node} is {why} now and stays")
         elif word == "forced":

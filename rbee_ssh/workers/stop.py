@@ -110,7 +110,7 @@ async def stop_workers(
                 fleet.story.warn(f"worker {worker_id} on {name} did not end on TERM and was killed")
             elif word == "stopped":
                 gone.append(worker_id)
-                fleet.registry.forget(worker_id)
+                fleet.registry.forget(name, worker_id)
             elif word == "alive":
                 unreachable[name] = still_there(worker_id, name)
 
@@ -190,8 +190,8 @@ def _nodes_of(fleet: Fleet, ids: Sequence[str], node: str | None) -> list[str]:
     if node is not None:
         return [node]
     if ids:
-        entries = [fleet.registry.find(worker_id) for worker_id in ids]
-        nodes = {entry.node for entry in entries if entry is not None}
-        if all(entries) and nodes <= set(fleet.inventory.nodes):
+        found = [fleet.registry.with_id(worker_id) for worker_id in ids]
+        nodes = {entry.node for entries in found for entry in entries}
+        if all(found) and nodes <= set(fleet.inventory.nodes):
             return sorted(nodes)
     return list(fleet.inventory.nodes)

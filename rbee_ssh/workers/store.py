@@ -22,6 +22,7 @@ from rbee_ssh.node.scripts import LIB, compose
 from rbee_ssh.node.text import integer, plain
 from rbee_ssh.ssh import script
 from rbee_ssh.ssh.quote import quote
+from rbee_ssh.wording import without_secrets
 from rbee_ssh.workers.fleet import Fleet
 
 _HERE = Path(receiver.__file__)
@@ -180,7 +181,7 @@ async def remove(
     if len(where) > 1 and not everywhere:
         raise UsageInvalid(
             f"{found[0].name} is on {', '.join(where)}",
-            hint=f"rbee models rm {quote(reference)} --node {where[0]}   # or --all",
+            hint=f"rbee models rm {quote(without_secrets(reference))} --node {where[0]}   # or --all",
         )
     done = await _remove(fleet, found, force=force)
     if done.mapped and not done.removed:
