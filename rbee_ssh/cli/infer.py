@@ -64,7 +64,7 @@ def infer(cli: Cli, /, words: tuple[str, ...], prompt: str | None, **options: An
 
     The prompt is the argument, or --prompt, or else standard input. A "-" beside the
     argument adds standard input to it, as a paragraph of its own. One line end at the end of the input is
-    dropped.
+    dropped. Other users of this machine can see arguments (ps), and not standard input.
 
     \b
       rbee infer --model ./tiny.gguf "Why is the sky blue?"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rbee_ssh.inventory import Node
@@ -41,6 +42,7 @@ async def probe(
     device: str | None = None,
     brief: bool = False,
     known_header: str | None = None,
+    sums: Sequence[str] = (),
 ) -> Probe:
     """Ask a node.
 
@@ -50,7 +52,7 @@ async def probe(
             look to the next, and no more.
         backend, device: what the worker asks for; a GPU's makes every engine tell its devices.
         brief: for a table of many nodes; see facts.arguments.
-        known_header: of the model file; see facts.arguments.
+        known_header, sums: of the model file; see facts.arguments.
 
     Raises:
         NodeFault: the connection or its shell.
@@ -63,6 +65,7 @@ async def probe(
         device=device,
         brief=brief,
         known_header=known_header,
+        sums=sums,
         # The embedded node is this machine: our own interpreter may well have an engine.
         pythons=[sys.executable] if connection.embedded else [],
     )

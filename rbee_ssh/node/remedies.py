@@ -14,6 +14,13 @@ def on_node(destination: str | None, command: str) -> str:
     return command if destination is None else f"ssh {destination} {shlex.quote(command)}"
 
 
+def state_dir(problem: str) -> str:
+    """What a node needs to keep the records of workers. `problem`: why it cannot, as lib.sh words it."""
+    if problem.startswith("cannot"):
+        return "its home directory (or XDG_STATE_HOME) must be writable"
+    return "XDG_STATE_HOME on the node must lie in a directory that is yours"
+
+
 def install(engine: str, node_name: str) -> str:
     """How the node gets the engine that was asked for; "auto" is the shortest way to one."""
     command = f"rbee nodes setup {shlex.quote(node_name)}"

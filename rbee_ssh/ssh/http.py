@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Mapping
 import h11
 
 from rbee_ssh.errors import ResponseInvalid
-from rbee_ssh.ssh.connection import Connection
+from rbee_ssh.ssh.connection import Connection, Proof
 from rbee_ssh.ssh.lean import asyncssh
 
 MAX_BODY = 4 * 1024 * 1024
@@ -99,18 +99,22 @@ async def request(
     port: int | None,
     headers: Mapping[str, str],
     body: bytes = b"",
+    proof: Proof | None = None,
 ) -> AsyncIterator[Response]:
     """Send one request to a worker and give back its answer once the status line is there.
 
     Leaving the context closes the channel, which is how a generation is cancelled.
 
+    Args:
+        proof: see Connection.stream; asked before anything is sent.
+
     Raises:
-        ChannelRefused: nothing listens there any more.
+        ChannelRefused: nothing listens there any more, or somebody else does.
         StreamBroken: the other side went away before it answered.
         ConnectionLost: the SSH connection broke.
         ResponseInvalid: what came is not HTTP.
     """
-    async with connection.stream(socket, port) as (reader, writer):
+    async with connection.stream(socket, port, proof) as (reader, writer):
         exchange = _Exchange(connection, reader)
         head = [("Host", "localhost"), ("Connection", "close"), *headers.items()]
         if body:

@@ -136,6 +136,9 @@ async def login(
                 x11_forwarding=False,
                 request_pty=False,
                 command=None,
+                # SendEnv and SetEnv would put a token into a worker's environment, where it stays.
+                send_env=None,
+                env=None,
                 **options,
             )
             streamline(ssh)

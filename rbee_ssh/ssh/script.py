@@ -247,8 +247,9 @@ async def _session(connection: Connection) -> asyncssh.SSHClientProcess[bytes]:
     for wait in (*SESSION_WAITS, None):
         connection.acknowledge_soon()
         try:
+            # None, not an empty tuple: for that asyncssh would take SendEnv and SetEnv of ssh_config.
             opening = connection.ssh.create_process(
-                "sh", encoding=None, request_pty=False, send_env=(), env={}
+                "sh", encoding=None, request_pty=False, send_env=None, env=None
             )
             async with asyncio.timeout(connection.timeouts.start):
                 return await kept(opening, lambda late: late.close())

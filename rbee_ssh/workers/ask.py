@@ -25,7 +25,7 @@ from rbee_ssh.reporter import Reporter
 from rbee_ssh.ssh import http
 from rbee_ssh.ssh.connection import ChannelRefused
 from rbee_ssh.ssh.pool import ConnectionPool, ServingWorker
-from rbee_ssh.workers import chat
+from rbee_ssh.workers import chat, ownership
 from rbee_ssh.workers.chat import EventParser, ResponseStats, ServerEvent
 from rbee_ssh.workers.types import Event, InferRequest, Started
 
@@ -76,6 +76,7 @@ async def ask(
                 },
                 # Lone surrogates (bytes of argv that are not UTF-8) survive as JSON escapes.
                 body=json.dumps(body, ensure_ascii=True).encode(),
+                proof=ownership.proof(connection, entry),
             )
             # llama.cpp's server sends not even a status line before it has the first token.
             async with told(serving, pool.reporter):
@@ -274,8 +275,13 @@ async def refuse_full(serving: ServingWorker, registry: Registry) -> None:
     node = serving.connection.name
     record = await record_of(serving.connection, serving.entry.id)
     if record is not None and full(record):
-        known = registry.workers()
-        same = {entry.node for entry in known if entry.model == serving.entry.model and entry.node != node}
+        # Not by id either: a machine with two names is under both of them as full.
+        known = [
+            record_of
+            for record_of in registry.workers()
+            if record_of.node != node and record_of.id != serving.entry.id
+        ]
+        same = {entry.node for entry in known if entry.model == serving.entry.model}
         raise busy(record, node, tuple(sorted(same)))
 
 

@@ -229,7 +229,7 @@ async def _make_room(pool: ConnectionPool, prepared: Prepared, short: list[Memor
     for word, worker_id, why in seen.results:
         if word in ("stopped", "unknown"):  # by us, or by somebody else
             stopped = True
-            pool.registry.forget(worker_id)
+            pool.registry.forget(node, worker_id)
         elif word == "kept":
             pool.reporter.say(f"worker {worker_id} on {node} is {why} now and stays")
         elif word == "forced":

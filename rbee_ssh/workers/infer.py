@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from rbee_ssh import inventory as inventories
 from rbee_ssh.errors import ApiKeyRejected, RbeeError, WorkerStalled, WorkerStartFailed
 from rbee_ssh.registry import Registry, WorkerEntry
-from rbee_ssh.ssh.connection import ChannelRefused, Connection
+from rbee_ssh.ssh.connection import ChannelRefused
 from rbee_ssh.ssh.pool import ConnectionPool, ServingWorker
 from rbee_ssh.workers.resolve import ResolvedRequest, resolve
 from rbee_ssh.workers.types import Event, InferRequest
@@ -47,7 +47,7 @@ async def _remove(pool: ConnectionPool) -> None:
 
     for worker_id, node in pool.started.items():
         await stop_on(await pool.connect(node), [worker_id], drain=0)
-        pool.registry.forget(worker_id)
+        pool.registry.forget(node, worker_id)
 
 
 async def _answer(pool: ConnectionPool, request: InferRequest, emit: Callable[[Event], None]) -> None:
@@ -97,19 +97,12 @@ async def _warm(pool: ConnectionPool, request: InferRequest) -> ServingWorker | 
     for entry in await asyncio.to_thread(_remembered, pool.registry, wishes):
         try:
             connection = await pool.connect(entry.node, tries=None if len(names) == 1 else 1)
-            if entry.port is None or await _still_ours(connection, entry):
-                return ServingWorker(connection, entry, True)
+            return ServingWorker(connection, entry, True)
         except RbeeError:
             if len(names) == 1:
                 raise
             pool.reporter.detail(f"{entry.node} has a worker for this and cannot be reached")
     return None
-
-
-async def _still_ours(connection: Connection, entry: WorkerEntry) -> bool:
-    from rbee_ssh.workers.records import still_ours
-
-    return await still_ours(connection, entry)
 
 
 def _remembered(registry: Registry, wishes: Sequence[ResolvedRequest]) -> list[WorkerEntry]:

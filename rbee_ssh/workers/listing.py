@@ -84,13 +84,10 @@ async def find_worker(pool: ConnectionPool, worker_id: str) -> Worker:
         WorkerUnknown: none, or several.
         RbeeError: its node cannot be reached, or no node at all.
     """
-    entry = pool.registry.find(worker_id)
-    if entry is not None and entry.node in pool.inventory.nodes:
-        workers, unreachable = await list_workers(pool, [entry.node])
-        if unreachable:
-            raise next(iter(unreachable.values()))
-    else:
-        workers, unreachable = await list_workers(pool, [])
+    nodes = {entry.node for entry in pool.registry.with_id(worker_id)} & pool.inventory.nodes.keys()
+    workers, unreachable = await list_workers(pool, sorted(nodes))
+    if nodes and nodes == unreachable.keys():
+        raise next(iter(unreachable.values()))
     # By id: a machine that stands in the inventory under two names shows its workers twice, or, where it can
     # be reached under one of them only, as unknown beside what they are.
     by_id = {w.id: w for w in sorted(workers, key=lambda w: w.state != "unknown")}

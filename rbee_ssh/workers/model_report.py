@@ -19,7 +19,7 @@ from rbee_ssh.ssh.pool import ConnectionPool
 from rbee_ssh.ssh.quote import quote
 from rbee_ssh.workers import eviction, fit
 from rbee_ssh.workers.fit import MemoryCheck, MemoryHolder
-from rbee_ssh.workers.prepare import Prepared, prepare, remote_of
+from rbee_ssh.workers.prepare import Prepared, prepare, remotes_of
 from rbee_ssh.workers.resolve import ResolvedRequest, resolve, rounded
 from rbee_ssh.workers.types import WorkerRequest
 
@@ -79,11 +79,13 @@ async def show_model(pool: ConnectionPool, request: WorkerRequest, names: Sequen
         ModelInvalid: no engine can serve it.
     """
     wishes = [resolve(request, pool.inventory, inventories.node(pool.inventory, name)) for name in names]
-    remote = await remote_of(pool, wishes)
+    remotes = await remotes_of(pool, wishes)
+    wishes = [one for one in wishes if one.node.name in remotes]
     source = _source(pool, wishes[0])
     tries = None if len(wishes) == 1 else 1
     answers = await asyncio.gather(
-        *(prepare(pool, one, source, remote, tries) for one in wishes), return_exceptions=True
+        *(prepare(pool, one, source, remotes[one.node.name], tries) for one in wishes),
+        return_exceptions=True,
     )
     able = [answer for answer in answers if isinstance(answer, Prepared)]
     for answer in answers:

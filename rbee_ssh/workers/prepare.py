@@ -97,10 +97,12 @@ async def prepare_all(pool: ConnectionPool, request: WorkerRequest) -> list[Prep
         raise UsageInvalid("the inventory has no node", hint="add a [nodes.NAME] with a host")
     wishes = [resolve(request, pool.inventory, inventories.node(pool.inventory, name)) for name in names]
     source = await _source(pool, wishes)
-    remote = await remote_of(pool, wishes)
+    remotes = await remotes_of(pool, wishes)
+    wishes = [one for one in wishes if one.node.name in remotes]
     tries = None if len(wishes) == 1 else 1
     answers = await asyncio.gather(
-        *(prepare(pool, one, source, remote, tries) for one in wishes), return_exceptions=True
+        *(prepare(pool, one, source, remotes[one.node.name], tries) for one in wishes),
+        return_exceptions=True,
     )
     able = [answer for answer in answers if isinstance(answer, Prepared)]
     refused = [answer for answer in answers if isinstance(answer, RbeeError)]
@@ -122,21 +124,22 @@ async def _source(pool: ConnectionPool, wishes: list[ResolvedRequest]) -> delive
     return None
 
 
-async def remote_of(pool: ConnectionPool, wishes: list[ResolvedRequest]) -> Remote | None:
-    """What a reference to the hub or a URL meant when it was last asked for, or else means now.
+async def remotes_of(pool: ConnectionPool, wishes: list[ResolvedRequest]) -> Mapping[str, Remote | None]:
+    """What a reference to the hub or a URL meant when it was last asked for, or else means now, by node: all
+    the same, unless only the nodes themselves can tell; then those are left out that cannot. None of others.
 
     Not asked again: a model does not change because somebody uploads another one, and a node that has it
     needs no hub. `models pull` asks.
     """
-    for one in wishes:
-        if isinstance(one.ref, HubRef | UrlRef):
-            known = from_memo(one.ref, pool.registry.facts(memo_key(one.ref)))
-            if known is not None:
-                return known
-            from rbee_ssh.library.pull import resolve_or_find
+    names, ref = [one.node.name for one in wishes], wishes[0].ref
+    if not isinstance(ref, HubRef | UrlRef):
+        return dict.fromkeys(names)
+    known = from_memo(ref, pool.registry.facts(memo_key(ref)))
+    if known is not None:
+        return dict.fromkeys(names, known)
+    from rbee_ssh.library.remote_reference import resolve_or_find
 
-            return await resolve_or_find(pool, one.ref, [each.node.name for each in wishes])
-    return None
+    return await resolve_or_find(pool, ref, names)
 
 
 async def prepare(
@@ -168,6 +171,7 @@ async def prepare(
         backend=wanted.backend,
         device=wanted.device,
         known_header=known.stamp if known else "",
+        sums=_sums(source, remote),
     )
     look = records.parse(answer.look)
     complain(connection, look)
@@ -192,6 +196,13 @@ async def prepare(
         remote=remote,
         known=_known(pool, node.name, path, known, answer.facts.model) if model else None,
     )
+
+
+def _sums(source: deliver.Source | None, remote: Remote | None) -> list[str]:
+    """The SHA-256 that the files have to have; "" where nobody has told it."""
+    if remote is not None:
+        return [file.sha256 or "" for file in remote.files]
+    return [source.sha256] if source is not None else []
 
 
 def _known(

@@ -6,13 +6,14 @@ import asyncio
 import time
 
 from rbee_ssh.engines.base import Engine, Readiness
-from rbee_ssh.errors import ApiKeyRejected, ForwardingRefused, ResponseInvalid
+from rbee_ssh.errors import ForwardingRefused, ResponseInvalid
 from rbee_ssh.reporter import Reporter
-from rbee_ssh.ssh import http, script
+from rbee_ssh.ssh import http
 from rbee_ssh.ssh.connection import ChannelRefused, Connection
 from rbee_ssh.ssh.lean import asyncssh
 from rbee_ssh.ssh.pool import ConnectionPool, ServingWorker
-from rbee_ssh.workers import failures
+from rbee_ssh.workers import failures, records
+from rbee_ssh.workers.ownership import own
 from rbee_ssh.workers.records import Record, moved, record_of
 from rbee_ssh.workers.stop import stop_on
 from rbee_ssh.workers.types import LIVE_STATES
@@ -34,7 +35,7 @@ class Stopped(Exception):
 async def wait_ready(
     connection: Connection, engine: Engine, record: Record, model_bytes: int, reporter: Reporter
 ) -> Record:
-    """Ask the worker until it says that it is ready.
+    """Ask the worker until it says that it is ready. The key is not shown for that.
 
     Args:
         record: of the worker, which listens already (or ended).
@@ -50,7 +51,6 @@ async def wait_ready(
         ForwardingRefused: it listens, and the SSH server does not let us through.
     """
     patience = connection.timeouts.load + connection.timeouts.load_per_gib * model_bytes / 2**30
-    headers = {"Authorization": f"Bearer {record.key}"} if record.key else {}
     began = last_beat = last_said = last_progress = time.monotonic()
     progress = record  # as it was then
     refusals = 0
@@ -68,17 +68,12 @@ async def wait_ready(
                     engine.ready_path,
                     socket=record.text("socket") or None,
                     port=record.port,
-                    headers=headers,
+                    headers={},
                 ) as answer,
             ):
                 readiness = engine.readiness(answer.status)
             if readiness is Readiness.READY:
                 return record
-            if readiness is Readiness.REFUSED:
-                raise ApiKeyRejected(
-                    f"worker {record.id} on node {connection.name!r} does not accept its own API key",
-                    hint=f"rbee workers stop {record.id}",
-                )
             if readiness is Readiness.WRONG:
                 raise ResponseInvalid(
                     f"worker {record.id} on node {connection.name!r} answers with status {answer.status}",
@@ -109,7 +104,7 @@ async def wait_ready(
 
 
 async def put_right(pool: ConnectionPool, serving: ServingWorker) -> None:
-    """Stop the worker if it has lost its socket or its key: it could not be used before its lease ends.
+    """Stop the worker if it has lost its socket, port or key: it could not be used before its lease ends.
 
     To be asked only when several requests failed: a worker whose retirement is being tried is out of reach
     for some milliseconds.
@@ -122,13 +117,12 @@ async def put_right(pool: ConnectionPool, serving: ServingWorker) -> None:
     record = await record_of(connection, name)
     if record is None or record.state not in ("idle", "busy"):
         return
-    socket = record.text("socket")
-    there = not socket or not (await script.run(connection, '[ -S "$1" ]', [socket])).status
+    entry = records.entry(record, connection.name)
+    there = await own(connection, entry)
     if there and record.key:
         raise await forwarding_refused(connection, record)
-    pool.reporter.warn(
-        f"worker {name} on {connection.name} has lost its {'key' if there else 'socket'} and is stopped"
-    )
+    lost = "key" if there else "port" if entry.socket is None else "socket"
+    pool.reporter.warn(f"worker {name} on {connection.name} has lost its {lost} and is stopped")
     await stop_on(connection, [name], drain=connection.timeouts.drain)
 
 

@@ -212,6 +212,7 @@ def entry(record: Record, node: str, requests: tuple[str, ...] = ()) -> WorkerEn
         engine=record.told("engine"),
         socket=record.text("socket") or None,
         port=record.port,
+        private=record.text("private") == "1",
         api_key=record.key,
         pid=record.number("pid"),
         started=record.text("pid").partition(" ")[2],
@@ -259,13 +260,6 @@ def remember(pool: ConnectionPool, node: str, seen: WorkerSnapshot) -> None:
 async def record_of(connection: Connection, worker_id: str) -> Record | None:
     """A single worker's record, None when the node has none of that id."""
     return (await snapshot(connection)).record(worker_id)
-
-
-async def still_ours(connection: Connection, entry: WorkerEntry) -> bool:
-    """Whether a remembered TCP port is still our worker's: another user may have taken it, and would be
-    shown the API key. A socket in our own directory needs no such look."""
-    record = await record_of(connection, entry.id)
-    return record is not None and record.state in ("idle", "busy") and record.port == entry.port
 
 
 MIB = 2**20

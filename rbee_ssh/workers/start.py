@@ -185,7 +185,7 @@ async def _find_or_start(
     worker_id = secrets.token_hex(6)
     look = prepared.look
     directory = f"{look.root}/workers/{worker_id}"
-    socket = socket_path(look.root, look.sockets, worker_id) if wanted.node.listen == "unix" else None
+    socket = socket_path(look.sockets, worker_id) if wanted.node.listen == "unix" else None
     launch = engine.launch(
         LaunchSettings(
             engine_path=found.path,
@@ -313,11 +313,10 @@ def run_sh(launch: Launch, node_env: Iterable[tuple[str, str]], directory: str) 
     return "\n".join(lines) + "\n"
 
 
-def socket_path(root: str, sockets: str, worker_id: str) -> str:
-    """Where a worker's socket goes: its directory, else the short private one the node named.
+def socket_path(sockets: str, worker_id: str) -> str:
+    """Where a worker's socket goes: the private directory that the node named, else one of its own in /tmp.
 
-    llama-server takes a host for a UNIX socket only if it ends in ".sock".
+    Nobody can take that name before: an id is random. llama-server takes a host for a UNIX socket only if it
+    ends in ".sock".
     """
-    if sockets:
-        return f"{sockets}/{worker_id}.sock"
-    return f"{root}/workers/{worker_id}/worker.sock"
+    return f"{sockets or f'/tmp/rbee.{worker_id}'}/{worker_id}.sock"  # noqa: S108  # made, checked: start.sh

@@ -85,7 +85,7 @@ rbee_find_or_start() {
             rbee_mark "$DIR/used" # so that no idle stop comes between this and the request
             rbee_get "$DIR/socket"
             # Renamed by a cleanup that was killed while it looked.
-            [ -z "$GOT" ] || [ ! -S "$GOT.away" ] || mv -f "$GOT.away" "$GOT"
+            [ ! -S "$GOT.away" ] || ! rbee_ours "${GOT%/*}" || mv -f "$GOT.away" "$GOT"
             break
             ;;
         # A request that fails again and again must not fill the node.
@@ -99,9 +99,13 @@ rbee_find_or_start() {
         rbee_unlock
         printf 'crowded\t1\n'
         return 0
+    elif ! rbee_socket_dir "$8"; then
+        rbee_unlock
+        return 73
     else
         rbee_new "$@" 2>/dev/null || {
             rbee_clear "$DIR" 2>/dev/null
+            rbee_unsocket "$8"
             rbee_unlock
             rbee_unable 'cannot write' "$ROOT/workers/$1"
             return 73
@@ -140,8 +144,4 @@ rbee_wait() {
 }
 
 rbee_init || return
-rbee_socket_dir "$8" || {
-    printf 'problem\t%s is not a directory of yours alone\n' "$SOCKETS"
-    return 73
-}
 rbee_find_or_start "$@"

@@ -109,7 +109,7 @@ async def stop_workers(
                 pool.reporter.warn(f"worker {worker_id} on {name} did not end on TERM and was killed")
             elif word == "stopped":
                 gone.append(worker_id)
-                pool.registry.forget(worker_id)
+                pool.registry.forget(name, worker_id)
             elif word == "alive":
                 unreachable[name] = still_there(worker_id, name)
 
@@ -189,8 +189,8 @@ def _nodes_of(pool: ConnectionPool, ids: Sequence[str], node: str | None) -> lis
     if node is not None:
         return [node]
     if ids:
-        entries = [pool.registry.find(worker_id) for worker_id in ids]
-        nodes = {entry.node for entry in entries if entry is not None}
-        if all(entries) and nodes <= set(pool.inventory.nodes):
+        found = [pool.registry.with_id(worker_id) for worker_id in ids]
+        nodes = {entry.node for entries in found for entry in entries}
+        if all(found) and nodes <= set(pool.inventory.nodes):
             return sorted(nodes)
     return list(pool.inventory.nodes)

@@ -23,8 +23,9 @@ from rbee_ssh.ssh.connection import ChannelRefused, Connection
 from rbee_ssh.ssh.pool import ConnectionPool
 from rbee_ssh.workers import records
 from rbee_ssh.workers.listing import find_worker
+from rbee_ssh.workers.ownership import proof
 from rbee_ssh.workers.proxy import UpstreamChannel, served
-from rbee_ssh.workers.records import record_of, still_ours
+from rbee_ssh.workers.records import record_of
 from rbee_ssh.workers.types import WorkerRequest
 
 
@@ -62,16 +63,13 @@ class _Target:
             for last in (False, False, True):
                 connection, entry = self.connection, self.entry
                 try:
-                    if entry.port is None or await still_ours(connection, entry):
-                        stream = connection.stream(entry.socket, entry.port)
-                        reader, writer = await stack.enter_async_context(stream)
-                        break
+                    stream = connection.stream(entry.socket, entry.port, proof(connection, entry))
+                    reader, writer = await stack.enter_async_context(stream)
+                    break
                 except (ChannelRefused, RbeeError):
                     if last:
                         raise
                 await self._next(entry)
-            else:
-                raise ChannelRefused("its port is not its own")
             yield UpstreamChannel(connection, entry.api_key, reader, writer)
 
     async def _next(self, gone: WorkerEntry) -> None:

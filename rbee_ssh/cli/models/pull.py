@@ -12,6 +12,7 @@ from rbee_ssh.cli.event_loop import run_async
 from rbee_ssh.cli.options import command, tag_option
 from rbee_ssh.cli.text import size, unreachable
 from rbee_ssh.errors import RbeeError, UsageInvalid
+from rbee_ssh.wording import without_secrets
 
 if TYPE_CHECKING:
     from rbee_ssh.library.pull import Pulled
@@ -48,12 +49,12 @@ def pull(
     if not nodes and not tags and len(names) > 1:
         raise UsageInvalid(
             "to which node? The inventory has several",
-            hint=f"rbee models pull {shlex.quote(reference)} --node {names[0]}   # or --tag",
+            hint=f"rbee models pull {shlex.quote(without_secrets(reference))} --node {names[0]}   # or --tag",
         )
     if detach and via == "here":
         raise UsageInvalid(
             "--detach is for a node that fetches by itself; with --via here this machine does",
-            hint=f"rbee models pull {shlex.quote(reference)} --node {names[0]} --via here",
+            hint=f"rbee models pull {shlex.quote(without_secrets(reference))} --node {names[0]} --via here",
         )
 
     from rbee_ssh.library import pull as pulls

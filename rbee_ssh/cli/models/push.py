@@ -12,6 +12,7 @@ from rbee_ssh.cli.event_loop import run_async
 from rbee_ssh.cli.options import command, tag_option
 from rbee_ssh.cli.text import size, unreachable
 from rbee_ssh.errors import UsageInvalid
+from rbee_ssh.wording import without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,12 +40,12 @@ def push(cli: Cli, file: str, nodes: tuple[str, ...], tags: tuple[str, ...]) -> 
     if not nodes and not tags and len(names) > 1:
         raise UsageInvalid(
             "to which node? The inventory has several",
-            hint=f"rbee models push {shlex.quote(file)} --node {names[0]}   # or --tag",
+            hint=f"rbee models push {shlex.quote(without_secrets(file))} --node {names[0]}   # or --tag",
         )
     if file.startswith("hf:") or "://" in file:
-        named = shlex.quote(file)
+        named = shlex.quote(without_secrets(file))
         raise UsageInvalid(
-            f"{file} is no file of this machine",
+            f"{without_secrets(file)} is no file of this machine",
             hint=f"rbee models copy {named} --to {names[0]}"
             if file.startswith("file:")
             else f"rbee models pull {named} --node {names[0]}",

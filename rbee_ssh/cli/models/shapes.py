@@ -38,6 +38,7 @@ def model(one: StoredModel) -> dict[str, Any]:
         "sha256": one.sha256,
         "source": note.source or None,
         "revision": note.revision,
+        "told_by": note.told_by,
         "architecture": note.architecture,
         "quant": one.quant,
         "parameters": note.parameters,

@@ -30,7 +30,8 @@ _WORDS = {
 @tag_option
 @pass_cli
 def verify(cli: Cli, reference: str | None, nodes: tuple[str, ...], tags: tuple[str, ...]) -> None:
-    """Read a model, or all, again on the nodes that have it, and compare with the SHA-256 it came with.
+    """Read a model, or all, again on the nodes that have it, and compare with the SHA-256 that is known
+    here, or that it came with.
 
     Nothing is removed: that is `rbee models rm`, and the next `pull` or `push` brings it again, as the hint
     says. Exit status 1 when one is not what it should be.
@@ -83,6 +84,8 @@ def again(model: StoredModel) -> str:
     from rbee_ssh.ssh.quote import quote
 
     node, source = f"--node {model.node}", model.note.source
-    way = "pull" if source.startswith(("hf:", "https://", "http://")) else "push"
     remove = f"rbee models rm {model.id} {node}"
+    if (origin := model.note.told_by) is not None:
+        return f"{remove} && rbee models copy {model.id} --from {quote(origin)} --to {model.node}"
+    way = "pull" if source.startswith(("hf:", "https://", "http://")) else "push"
     return f"{remove} && rbee models {way} {quote(source)} {node}" if source else remove

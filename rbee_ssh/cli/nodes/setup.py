@@ -37,8 +37,8 @@ COLUMNS = (
     metavar="FILE|URL",
     help="A llama.cpp release archive with llama-server: a file here, or a URL that the node fetches.",
 )
-@click.option("--sha256", metavar="HEX", help="The SHA-256 that the archive must have.")
-@click.option("--index-url", metavar="URL", help="Where pip looks for the engine's package.")
+@click.option("--sha256", metavar="HEX", help="The SHA-256 that the archive must have; http needs it.")
+@click.option("--index-url", metavar="URL", help="Where pip looks for the engine's package: https.")
 @click.option("--backend", metavar="BACKEND", help="cpu, cuda, rocm, vulkan, metal or auto: the node's GPU.")
 @pass_cli
 def setup(

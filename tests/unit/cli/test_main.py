@@ -157,13 +157,14 @@ def test_a_bug_is_one_line_and_its_traceback_a_private_file(environ: dict[str, s
     (saved,) = (state / "rbee").iterdir()
     assert (
         done.stderr.splitlines()[0]
-        == f"error: unexpected ValueError: odd\\x1b[2J thing; the traceback is in {saved}"
+        == f"error: unexpected ValueError: odd\\x1b[2J thing of http://host/a; the traceback is in {saved}"
     )
     assert "Traceback" not in done.stderr
     assert stat.S_IMODE(saved.stat().st_mode) == 0o600
     assert "in probe" in saved.read_text()
+    assert "hunter2" not in done.stderr + saved.read_text()
     debug = rbee("--debug", "probe", "bug", environ=environ)
-    assert "Traceback" in debug.stderr
+    assert "Traceback" in debug.stderr and "hunter2" not in debug.stderr
     told = json.loads(rbee("--json", "probe", "bug", environ=environ).stdout)["error"]
     assert told["code"] == "UNEXPECTED" and Path(told["details"]["traceback"]).is_file()
 

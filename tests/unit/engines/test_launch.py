@@ -77,7 +77,7 @@ def test_without_a_socket_it_listens_on_the_loopback_only(engine: Engine) -> Non
     [
         (200, Readiness.READY),
         (503, Readiness.LOADING),
-        (401, Readiness.REFUSED),
+        (401, Readiness.READY),
         (404, Readiness.WRONG),
         (500, Readiness.WRONG),
     ],
