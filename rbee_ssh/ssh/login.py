@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import platform
 import time
 from collections.abc import Sequence
@@ -30,16 +31,22 @@ _CIPHERS = (
     "aes256-ctr",
 )
 
+log = logging.getLogger("rbee.ssh")
+
 
 class _Client(asyncssh.SSHClient):
     """Remembers a host key that known_hosts does not hold, and never accepts one."""
 
-    def __init__(self) -> None:
+    def __init__(self, label: str) -> None:
+        self._label = label
         self.presented: asyncssh.SSHKey | None = None
 
     def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
         # When the network had brought us there; the rest of the way in is SSH's.
         conn.set_extra_info(rbee_reached=time.monotonic())
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        log.info("%s: %s", self._label, "closed" if exc is None else f"lost: {exc}")
 
     def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
         self.presented = key
@@ -62,7 +69,7 @@ async def login(
     """
     entries = known_hosts.read(target.known_hosts_files)
     known = known_hosts.load(entries)
-    client = _Client()
+    client = _Client(target.label)
     options: dict[str, Any] = {}
     if not target.ciphers_configured and platform.machine().lower() in _AES_MACHINES:
         options["encryption_algs"] = list(_CIPHERS)
@@ -74,6 +81,7 @@ async def login(
     if not target.host_keys_configured:
         options["server_host_key_algs"] = known_hosts.algorithms(known, target.key_name, target.port)
     async with identities.offer(target) as offered:
+        log.debug("%s: login as %s, %d keys to offer", target.label, target.user, len(offered.keys))
         try:
             ssh = await asyncssh.connect(
                 target.alias,
