@@ -15,12 +15,20 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
-from rbee_ssh.cli.progress import Bar
-from rbee_ssh.cli.text import Column, clean, in_inventory, json_escaped, strip_controls, table
+from rbee_ssh.cli.text import (
+    Column,
+    clean,
+    clean_line,
+    fit,
+    in_inventory,
+    json_escaped,
+    strip_controls,
+    table,
+)
 from rbee_ssh.errors import DiskFull, RbeeError
 
 if TYPE_CHECKING:
-    from rbee_ssh.cli.screen import Screen
+    from rbee_ssh.cli.live import Screen, TransferBar
 
 _DIM, _RED, _YELLOW, _OFF = "\x1b[2m", "\x1b[1;31m", "\x1b[33m", "\x1b[0m"
 _COLOURS = {
@@ -81,7 +89,9 @@ class Console:
         self._colour = self._err_is_terminal and not plain
         self._out_colour = self.out_is_terminal and not plain
         self.draws = self.out_is_terminal and not dumb
-        self._bar = Bar(self._err_raw, _columns(self._err)) if self._err_is_terminal and not dumb else None
+        self._redraws = self._err_is_terminal and not dumb and not quiet
+        self._bar: TransferBar | None = None
+        self._status = False  # whether a line stands there that is to be taken away
         # Whether the cursor of a stream stands in the middle of a line. Two streams share it on one terminal,
         # and in one pipe or file, as after 2>&1.
         self._out_midline = False
@@ -108,15 +118,26 @@ class Console:
         self._tell(f"{self._coloured(_RED, 'error:')} {_indented(self._told(text))}", cleaned=True)
 
     def progress(self, label: str, done: int, total: int | None) -> None:
-        if self._bar and not self._quiet:
+        if self._redraws:
+            self._clear_status()
             self._end_lines()
+            if self._bar is None:
+                from rbee_ssh.cli.live import TransferBar
+
+                self._bar = TransferBar(self._err_raw, _columns(self._err))
             self._bar.draw(label, done, total)
 
     def status(self, text: str) -> None:
-        """A line on a terminal that the next output replaces; "" takes it away."""
-        if self._bar and not self._quiet:
+        """A line on a terminal that the next output replaces; "" takes it away.
+
+        Not by rich: it stands there before the first node of a fast command is asked.
+        """
+        if self._redraws:
+            self._clear()
             self._end_lines()
-            self._bar.show(clean(text))
+            self._status = bool(text)
+            if text:  # a line that fills a terminal to its last column would wrap
+                self._err_raw(f"\r{fit(clean_line(text), _columns(self._err) - 1)}\x1b[K")
 
     def thinking(self, text: str) -> None:
         """A piece of a model's thinking: dimmed, on stderr."""
@@ -195,10 +216,12 @@ class Console:
 
     def screen(self) -> Screen:
         """The whole terminal behind stdout, to be drawn on over and over; for where `draws`."""
-        from rbee_ssh.cli.screen import Screen
+        from rbee_ssh.cli.live import Screen
 
         self._clear()
-        return Screen(lambda text: self._write(_encoded(text)), lambda: _size(self._out), self._toned)
+        return Screen(
+            lambda text: self._write(_encoded(text)), lambda: _size(self._out), colour=self._out_colour
+        )
 
     def raw(self, data: bytes) -> None:
         """Bytes of a log: as they are into a pipe, made harmless on a terminal. Raises as `answer`."""
@@ -271,8 +294,14 @@ class Console:
         self._err_raw((text if cleaned else clean(text)) + "\n")
 
     def _clear(self) -> None:
-        if self._bar:
+        self._clear_status()
+        if self._bar is not None:
             self._bar.clear()
+
+    def _clear_status(self) -> None:
+        if self._status:
+            self._status = False
+            self._err_raw("\r\x1b[K")
 
     def _end_thinking(self) -> None:
         """Thinking and answer are two paragraphs where one terminal shows both."""
