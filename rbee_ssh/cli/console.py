@@ -24,6 +24,7 @@ from rbee_ssh.cli.text import (
     json_escaped,
     strip_controls,
     table,
+    unreachable,
 )
 from rbee_ssh.errors import DiskFull, RbeeError
 
@@ -149,6 +150,11 @@ class Console:
         shown = strip_controls(text) if self._err_is_terminal else text
         self._err_raw(self._coloured(_DIM, shown))
         self._err_midline = not shown.endswith("\n") if shown else self._err_midline
+
+    def unreachable(self, nodes: Mapping[str, RbeeError], *, failed: bool = False) -> None:
+        """The nodes that did not answer; failed: the command with them, as `error`."""
+        for name, error in nodes.items():
+            (self.error if failed else self.warn)(unreachable(name, error))
 
     # The answer, on stdout.
 

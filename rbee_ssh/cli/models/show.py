@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import click
 
 from rbee_ssh.cli.context import Cli, pass_cli
-from rbee_ssh.cli.event_loop import run_async
 from rbee_ssh.cli.options import command, tag_option
 from rbee_ssh.cli.text import Column, size, unreachable
 from rbee_ssh.cli.worker_options import worker_request
@@ -91,11 +90,7 @@ def show(
 
     from rbee_ssh.workers.model_report import show_model
 
-    async def work() -> Shown:
-        async with cli.pool() as pool:
-            return await show_model(pool, request, wanted)
-
-    shown = run_async(work)
+    shown = cli.run(lambda pool: show_model(pool, request, wanted))
     if cli.as_json:
         cli.console.json(as_json(shown))
         return
