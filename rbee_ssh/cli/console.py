@@ -34,14 +34,7 @@ if TYPE_CHECKING:
 _DIM, _RED, _YELLOW, _OFF = "\x1b[2m", "\x1b[1;31m", "\x1b[33m", "\x1b[0m"
 _COLOURS = {
     name: f"\x1b[{number}m"
-    for name, number in (
-        ("red", 31),
-        ("green", 32),
-        ("yellow", 33),
-        ("blue", 34),
-        ("magenta", 35),
-        ("cyan", 36),
-    )
+    for number, name in enumerate(("red", "green", "yellow", "blue", "magenta", "cyan"), 31)
 }
 _TONES = {"title": "\x1b[1m", "bad": _COLOURS["red"]}
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -112,11 +105,11 @@ class Console:
 
     def warn(self, text: str) -> None:
         if not self._quiet:
-            self._tell(f"{self._coloured(_YELLOW, 'warning:')} {_indented(self._told(text))}", cleaned=True)
+            self._tell_as("warning:", _YELLOW, self._told(text))
 
     def error(self, text: str) -> None:
         """A part of the command that failed, and with it the command: not to be silenced, as `fail`."""
-        self._tell(f"{self._coloured(_RED, 'error:')} {_indented(self._told(text))}", cleaned=True)
+        self._tell_as("error:", _RED, self._told(text))
 
     def progress(self, label: str, done: int, total: int | None) -> None:
         if self._redraws:
@@ -251,9 +244,9 @@ class Console:
             event = {"event": "error"} if self._events else {}
             self._write(json_line(event | {"error": error.as_json()}))
             return
-        self._tell(f"{self._coloured(_RED, 'error:')} {_indented(error.message)}", cleaned=True)
+        self._tell_as("error:", _RED, error.message)
         if error.hint:
-            self._tell(f"{self._coloured(_RED, 'hint:')} {_indented(error.hint)}", cleaned=True)
+            self._tell_as("hint:", _RED, error.hint)
 
     def _hints_told(self, value: Any) -> Any:
         """A value whose hints, of errors of single nodes, are for the inventory that was given."""
@@ -298,6 +291,9 @@ class Console:
         self._clear()
         self._end_lines()
         self._err_raw((text if cleaned else clean(text)) + "\n")
+
+    def _tell_as(self, word: str, colour: str, text: str) -> None:
+        self._tell(f"{self._coloured(colour, word)} {_indented(text)}", cleaned=True)
 
     def _clear(self) -> None:
         self._clear_status()

@@ -173,6 +173,17 @@ def group(name: str | None = None, **attributes: Any) -> Callable[[Callable[...,
     return click.group(name, cls=Group, **attributes)
 
 
+def options(*each: Callable[[Callable[..., Any]], Any]) -> Callable[[Callable[..., Any]], Any]:
+    """A decorator: the function has all of these options, in their order."""
+
+    def give(function: Callable[..., Any]) -> Any:
+        for option in reversed(each):
+            function = option(function)
+        return function
+
+    return give
+
+
 tag_option = click.option(
     "--tag", "tags", multiple=True, metavar="TAG", help="The nodes with this tag. May be repeated."
 )

@@ -15,7 +15,7 @@ from rbee_ssh.cli.context import Cli, pass_cli
 from rbee_ssh.cli.cron import crontab as text_of
 from rbee_ssh.cli.cron.crontab_program import Crontab, daemon_seen, users_crontab
 from rbee_ssh.cli.cron.job import Account, Job, job, own_program
-from rbee_ssh.cli.cron.trial import CronVerdict, cron_environment, look_twice, verdict
+from rbee_ssh.cli.cron.trial import cron_environment, look_twice, verdict
 from rbee_ssh.cli.options import DURATION, group
 from rbee_ssh.errors import CronFailed
 from rbee_ssh.reporter import Reporter
@@ -73,29 +73,37 @@ def install_command(cli: Cli, every: float, idle: float | None) -> None:
 @pass_cli
 def status_command(cli: Cli) -> None:
     """Show the line, and what it wrote last."""
-    result = cron_status(users_crontab(os.environ))
+    console = cli.console
+    line = text_of.find(users_crontab(os.environ).read())
+    log = text_of.log_of(line) if line else None
+    tail = _tail(Path(log)) if log else []
+    daemon = daemon_seen()
     if cli.as_json:
-        cli.console.json(result)
-    elif not result["installed"]:
-        cli.console.line("not installed")
-        cli.console.say("rbee cron install")
+        schedule = text_of.schedule_of(line) if line else None
+        result = {"installed": line is not None, "line": line, "schedule": schedule, "log": log}
+        console.json(result | {"log_tail": tail, "daemon": daemon})
+    elif line is None:
+        console.line("not installed")
+        console.say("rbee cron install")
     else:
-        cli.console.line(result["line"])
-        for line in result["log_tail"]:
-            cli.console.line(f"  {line}")
-    if result["installed"] and result["daemon"] is False:
-        cli.console.warn(NO_DAEMON)
+        console.line("\n  ".join([line, *tail]))
+    if line is not None and daemon is False:
+        console.warn(NO_DAEMON)
 
 
 @cron.command("remove")
 @pass_cli
 def remove_command(cli: Cli) -> None:
     """Take the line out of your crontab."""
-    result = remove_cron(users_crontab(os.environ))
+    crontab = users_crontab(os.environ)
+    before = crontab.read()
+    after = text_of.remove(before)
+    if after != before:
+        crontab.write(after)
     if cli.as_json:
-        cli.console.json(result)
+        cli.console.json({"removed": after != before})
     else:
-        cli.console.line("removed" if result["removed"] else "not installed")
+        cli.console.line("removed" if after != before else "not installed")
 
 
 def install_cron(planned: Job, crontab: Crontab, account: Account, reporter: Reporter) -> dict[str, Any]:
@@ -129,35 +137,6 @@ def install_cron(planned: Job, crontab: Crontab, account: Account, reporter: Rep
         "schedule": planned.schedule,
         "log": str(planned.log),
         "daemon": daemon,
-        **_verdict_json(found),
-    }
-
-
-def cron_status(crontab: Crontab) -> dict[str, Any]:
-    """What `rbee cron status --json` prints. Raises CronFailed when the crontab cannot be read."""
-    line = text_of.find(crontab.read())
-    log = text_of.log_of(line) if line else None
-    return {
-        "installed": line is not None,
-        "line": line,
-        "schedule": text_of.schedule_of(line) if line else None,
-        "log": log,
-        "log_tail": _tail(Path(log)) if log else [],
-        "daemon": daemon_seen(),
-    }
-
-
-def remove_cron(crontab: Crontab) -> dict[str, Any]:
-    """Takes our line out. Raises CronFailed when the crontab cannot be read or written."""
-    before = crontab.read()
-    after = text_of.remove(before)
-    if after != before:
-        crontab.write(after)
-    return {"removed": after != before}
-
-
-def _verdict_json(found: CronVerdict) -> dict[str, Any]:
-    return {
         "agent_only": [node.name for node in found.agent_only],
         "unreachable": [asdict(node) for node in (*found.lost, *found.down)],
         "problem": found.problem,

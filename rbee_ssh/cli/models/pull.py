@@ -9,6 +9,7 @@ import click
 
 from rbee_ssh.cli import shapes
 from rbee_ssh.cli.context import Cli, pass_cli
+from rbee_ssh.cli.models.push import receivers
 from rbee_ssh.cli.options import command, tag_option
 from rbee_ssh.cli.text import size
 from rbee_ssh.errors import RbeeError, UsageInvalid
@@ -44,16 +45,12 @@ def pull(
       rbee models pull hf:bartowski/SmolLM2-135M-Instruct-GGUF:Q4_K_M --node workstation
       rbee models pull https://example.org/models/tiny.gguf --tag gpu
     """
-    names = cli.nodes(nodes, tags)
-    if not nodes and not tags and len(names) > 1:
-        raise UsageInvalid(
-            "to which node? The inventory has several",
-            hint=f"rbee models pull {shlex.quote(reference)} --node {names[0]}   # or --tag",
-        )
+    command = f"rbee models pull {shlex.quote(reference)}"
+    names = receivers(cli, nodes, tags, command)
     if detach and via == "here":
         raise UsageInvalid(
             "--detach is for a node that fetches by itself; with --via here this machine does",
-            hint=f"rbee models pull {shlex.quote(reference)} --node {names[0]} --via here",
+            hint=f"{command} --node {names[0]} --via here",
         )
 
     from rbee_ssh.library import pull as pulls

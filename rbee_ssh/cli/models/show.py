@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Container
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from rbee_ssh.cli.context import Cli, pass_cli
 from rbee_ssh.cli.options import command, tag_option
+from rbee_ssh.cli.shapes import shape
 from rbee_ssh.cli.text import Column, size, unreachable
 from rbee_ssh.cli.worker_options import worker_request
 
@@ -37,6 +38,7 @@ NODE_COLUMNS = (
     Column("GPU HAVE", right=True),
     Column("FITS", keep="start"),
 )
+_NEEDS = "ram_bytes=ram.total ram_parts=ram.parts device_bytes=device.total device_parts=device.parts"
 
 
 @command(short_help="What a model is, what it takes, where it fits.")
@@ -54,17 +56,7 @@ NODE_COLUMNS = (
 @click.option("--backend", metavar="NAME", help="As for infer.")
 @click.option("--device", metavar="LIST", help="As for infer.")
 @pass_cli
-def show(
-    cli: Cli,
-    model: str,
-    names: tuple[str, ...],
-    tags: tuple[str, ...],
-    context: int | None,
-    parallel: int | None,
-    engine: str | None,
-    backend: str | None,
-    device: str | None,
-) -> None:
+def show(cli: Cli, /, model: str, names: tuple[str, ...], tags: tuple[str, ...], **options: Any) -> None:
     """Show a model's metadata, how much memory it takes at which context, and on which nodes it fits now.
 
     Only the file's header is read: here, on a node, or where a node would fetch it. The memory is an upper
@@ -77,16 +69,7 @@ def show(
       rbee models show ./tiny.gguf --context 32768 --parallel 4 --json | jq '.nodes[] | {node, fits}'
     """
     wanted = cli.nodes(names, tags)
-    request = worker_request(
-        cli,
-        model=model,
-        node=None,
-        context=context,
-        parallel=parallel,
-        engine=engine,
-        backend=backend,
-        device=device,
-    )
+    request = worker_request(cli, model=model, node=None, **options)
 
     from rbee_ssh.workers.model_report import show_model
 
@@ -220,19 +203,10 @@ def as_json(shown: Shown) -> dict[str, object]:
             "files": header.parts,
         },
         "memory": [
-            {"context": context, "parallel": shown.settings.slots, **_needs(found)}
+            {"context": context, "parallel": shown.settings.slots, **shape(found, _NEEDS)}
             for context, found in shown.contexts
         ],
         "nodes": [_node(one) for one in shown.nodes],
-    }
-
-
-def _needs(found: Estimate) -> dict[str, object]:
-    return {
-        "ram_bytes": found.ram.total,
-        "ram_parts": found.ram.parts,
-        "device_bytes": found.device.total,
-        "device_parts": found.device.parts,
     }
 
 

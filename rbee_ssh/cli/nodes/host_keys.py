@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from rbee_ssh.cli.shapes import shape
 from rbee_ssh.errors import HostKeyUnknown
 
 if TYPE_CHECKING:
@@ -57,11 +58,4 @@ def refused(fetched: PresentedKey, message: str, hint: str | None = None) -> Hos
 
 def details(fetched: PresentedKey) -> dict[str, Any]:
     """The key for `--json`."""
-    return {
-        "node": fetched.node,
-        "host": fetched.host,
-        "port": fetched.port,
-        "key_type": fetched.key_type,
-        "fingerprint": fetched.fingerprint,
-        "file": fetched.file,
-    }
+    return shape(fetched, "node host port key_type fingerprint file")
