@@ -220,11 +220,11 @@ async def running(
                     await process.wait_closed()
             # Neither its arguments nor its output: both may hold what is nobody's business.
             log.debug(
-                "%s on %s: %.0f ms, exit status %s",
+                "%s on %s: %.0f ms, %s",
                 body.name if isinstance(body, Script) else body.split(None, 1)[0],
                 connection.name,
                 (time.monotonic() - began) * 1000,
-                process.returncode,
+                "cut off" if process.returncode is None else f"exit status {process.returncode}",
             )
 
 
