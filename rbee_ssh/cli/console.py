@@ -271,7 +271,6 @@ class Console:
 
     @property
     def can_ask(self) -> bool:
-        """Whether there is a terminal for a question."""
         return _is_terminal(sys.stdin) and self._err_is_terminal
 
     def aside(self, columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:

@@ -80,7 +80,6 @@ class Cli:
         return self._draft
 
     def registry(self) -> Registry:
-        """What this machine remembers."""
         from rbee_ssh.registry import Registry, default_path
 
         return Registry(

@@ -86,7 +86,6 @@ def save_traceback(error: BaseException, environ: Mapping[str, str]) -> Path:
 
 
 def traceback_text(error: BaseException) -> str:
-    """The traceback as Python shows it."""
     import traceback
 
     return "".join(traceback.format_exception(error))

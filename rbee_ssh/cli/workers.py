@@ -69,7 +69,6 @@ def list_(cli: Cli, node: tuple[str, ...]) -> None:
 
 
 def row(worker: Worker) -> list[str]:
-    """A worker's line in the table."""
     idle = "" if worker.idle_seconds is None else span(worker.idle_seconds)
     lease = span(worker.lease_seconds)
     context = "" if worker.context is None else str(worker.context)

@@ -88,7 +88,6 @@ def to_nodes(hint: str, nodes: tuple[str, ...], tags: tuple[str, ...]) -> str:
 
 
 def line(pulled: Pulled) -> str:
-    """What is printed for a node."""
     got = pulled.fetched
     if got.running:
         return f"{pulled.node}: fetching {pulled.remote.name} in the background"

@@ -96,7 +96,6 @@ def show(cli: Cli, /, model: str, names: tuple[str, ...], tags: tuple[str, ...],
 
 
 def metadata(shown: Shown) -> list[str]:
-    """The model in lines of name and value."""
     header = shown.header
     kind = f"{header.architecture}, {shown.header.quant or 'unknown quant'}"
     layers, heads = header.number("block_count"), header.of_arch("attention.head_count")
@@ -165,14 +164,12 @@ def _cells(balance: MemoryCheck | None) -> list[str]:
 
 
 def there(one: OnNode) -> str:
-    """Where the file is, in words."""
     if one.prepared is None or one.there is None:
         return "?"
     return "there" if one.there else "to be sent" if one.prepared.remote is None else "to be fetched"
 
 
 def fits(one: OnNode) -> str:
-    """The verdict in words."""
     if one.fits is None:
         return "?"
     if not one.fits:
@@ -182,7 +179,6 @@ def fits(one: OnNode) -> str:
 
 
 def as_json(shown: Shown) -> dict[str, object]:
-    """What `--json` prints."""
     header = shown.header
     return {
         "model": {

@@ -72,7 +72,6 @@ def check(cli: Cli, names: tuple[str, ...], tags: tuple[str, ...]) -> None:
 
 
 def show(console: Console, name: str, found: Sequence[Check]) -> None:
-    """A node's checks, as a block."""
     failed = sum(one.state == "failed" for one in found)
     console.line(f"{name}: {'works' if not failed else 'does not work'}")
     for one in found:

@@ -47,15 +47,12 @@ def matches(given: str, fetched: str) -> bool:
 
 
 def described(fetched: PresentedKey) -> str:
-    """The key as a line."""
     return f"{fetched.host} port {fetched.port}: {fetched.key_type} {fetched.fingerprint}"
 
 
 def refused(fetched: PresentedKey, message: str, hint: str | None = None) -> HostKeyUnknown:
-    """The error for a key that is not trusted."""
     return HostKeyUnknown(message, hint=hint, details=details(fetched))
 
 
 def details(fetched: PresentedKey) -> dict[str, Any]:
-    """The key for `--json`."""
     return shape(fetched, "node host port key_type fingerprint file")

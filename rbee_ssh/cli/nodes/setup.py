@@ -120,7 +120,6 @@ def check(option: str, word: str | None, known: tuple[str, ...]) -> None:
 
 
 def row(done: SetUp) -> list[str]:
-    """A node's line."""
     found = done.engine
     if found is None:
         return [done.node, "failed", *[""] * 4]
