@@ -45,12 +45,11 @@ def pull(
       rbee models pull hf:bartowski/SmolLM2-135M-Instruct-GGUF:Q4_K_M --node workstation
       rbee models pull https://example.org/models/tiny.gguf --tag gpu
     """
-    command = f"rbee models pull {shlex.quote(reference)}"
-    names = receivers(cli, nodes, tags, command)
+    names = receivers(cli, nodes, tags, "pull", reference)
     if detach and via == "here":
         raise UsageInvalid(
             "--detach is for a node that fetches by itself; with --via here this machine does",
-            hint=f"{command} --node {names[0]} --via here",
+            hint=f"rbee models pull {shlex.quote(reference)} --node {names[0]} --via here",
         )
 
     from rbee_ssh.library import pull as pulls

@@ -35,7 +35,7 @@ def push(cli: Cli, file: str, nodes: tuple[str, ...], tags: tuple[str, ...]) -> 
       rbee models push ./tiny.gguf --node workstation
       rbee models push ./large-00001-of-00003.gguf --tag gpu
     """
-    names = receivers(cli, nodes, tags, f"rbee models push {shlex.quote(file)}")
+    names = receivers(cli, nodes, tags, "push", file)
     if file.startswith("hf:") or "://" in file:
         named = shlex.quote(file)
         raise UsageInvalid(
@@ -55,7 +55,7 @@ def push(cli: Cli, file: str, nodes: tuple[str, ...], tags: tuple[str, ...]) -> 
     report(cli, done, failed)
 
 
-def receivers(cli: Cli, nodes: tuple[str, ...], tags: tuple[str, ...], command: str) -> list[str]:
+def receivers(cli: Cli, nodes: tuple[str, ...], tags: tuple[str, ...], command: str, model: str) -> list[str]:
     """The nodes that get a model: those that were named, or the only one.
 
     Raises:
@@ -64,7 +64,8 @@ def receivers(cli: Cli, nodes: tuple[str, ...], tags: tuple[str, ...], command: 
     names = cli.nodes(nodes, tags)
     if not nodes and not tags and len(names) > 1:
         raise UsageInvalid(
-            "to which node? The inventory has several", hint=f"{command} --node {names[0]}   # or --tag"
+            "to which node? The inventory has several",
+            hint=f"rbee models {command} {shlex.quote(model)} --node {names[0]}   # or --tag",
         )
     return names
 
