@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import click
@@ -67,17 +68,18 @@ class Cli:
             InventoryInvalid, InventoryUntrusted: it cannot be read, is no text, or is not the user's own.
         """
         if self._draft is None:
-            from pathlib import Path
-
             from rbee_ssh.inventory.find import look
 
             named = None if self.inventory_path is None else Path(self.inventory_path)
-            try:
-                cwd = Path.cwd()
-            except OSError:
-                cwd = Path("/")  # ours was removed; nothing is found there, and named paths are absolute
-            self._draft = look(named, environ=os.environ, cwd=cwd, warn=self.console.warn)
+            self._draft = look(named, environ=os.environ, cwd=self.cwd(), warn=self.console.warn)
         return self._draft
+
+    def cwd(self) -> Path:
+        """The current directory; the root where that was removed: nothing is found there."""
+        try:
+            return Path.cwd()
+        except OSError:
+            return Path("/")
 
     def registry(self) -> Registry:
         from rbee_ssh.registry import Registry, default_path

@@ -10,6 +10,7 @@ import click
 
 from rbee_ssh.cli.console import FULL
 from rbee_ssh.errors import Cancelled, DiskFull, RbeeError, Unexpected, UsageInvalid
+from rbee_ssh.places import state_directory
 
 REPORT = "rbee --debug … shows the traceback; please report it"
 
@@ -72,10 +73,7 @@ def save_traceback(error: BaseException, environ: Mapping[str, str]) -> Path:
     """Write the traceback to a new 0600 file under ${XDG_STATE_HOME:-~/.local/state}/rbee, and say where."""
     import time
 
-    state_home = environ.get("XDG_STATE_HOME", "")
-    if not os.path.isabs(state_home):
-        state_home = os.path.join(environ.get("HOME") or os.path.expanduser("~"), ".local", "state")
-    directory = Path(state_home, "rbee")
+    directory = Path(state_directory(environ))
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     stamp = time.strftime("%Y%m%d-%H%M%S")
     path = directory / f"traceback-{stamp}-{os.getpid()}.txt"

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "infer": "rbee_ssh.cli.infer:infer",
     "nodes": "rbee_ssh.cli.nodes.group:nodes",
+    "inventory": "rbee_ssh.cli.inventory:inventory",
     "models": "rbee_ssh.cli.models.group:models",
     "workers": "rbee_ssh.cli.workers:workers",
     "cleanup": "rbee_ssh.cli.cleanup:cleanup",

@@ -5,17 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import shlex
-import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rbee_ssh.errors import InventoryInvalid, InventoryNotFound
-from rbee_ssh.inventory.lines import lines
+from rbee_ssh.errors import InventoryInvalid, InventoryNotFound, UsageInvalid
+from rbee_ssh.inventory.allowed import Allowed
 from rbee_ssh.inventory.parse import build, parse
 from rbee_ssh.inventory.syntax import Fault, invalid, load_toml
 from rbee_ssh.inventory.types import Inventory
-from rbee_ssh.inventory.untrusted import forbidden, owner_problem, untrusted
+from rbee_ssh.inventory.untrusted import owner_problem, set_too_much, untrusted
 from rbee_ssh.wording import quoted
 
 NAME = "inventory.toml"
@@ -30,7 +29,7 @@ class InventorySource:
 
     `path` is None where not even that is known: no home, and nothing named. `file` is how errors call it.
     `text` is None when there is no such file. `by` says who named it; it was `found` in the current directory
-    when nobody did.
+    when nobody did, and may then be `allowed` by the list.
     """
 
     path: Path | None
@@ -39,24 +38,37 @@ class InventorySource:
     home: Path | None
     by: str = ""
     found: bool = False
+    listed: Allowed | None = None
+    allowed: bool = False
 
     def inventory(self, text: str) -> Inventory:
         """What `text` says, when it stands in this place.
 
         Raises:
             InventoryInvalid: it has faults.
-            InventoryUntrusted: it does what one may not that was found and not named.
+            InventoryUntrusted: it sets what one may not that was found, not named and not allowed.
         """
-        if not self.found:
-            return parse(text, self.path, file=self.file, home=self.home)
+        inventory, faults = self.understood(text)
+        if self.found and not self.allowed and faults:
+            raise untrusted(self.file, "sets what has to be allowed", faults)
+        return inventory
+
+    def understood(self, text: str) -> tuple[Inventory, list[Fault]]:
+        """What `text` says, and what of it has to be allowed where it is found. Raises InventoryInvalid."""
         document = load_toml(text, self.file)
         inventory = build(document, text, self.path, file=self.file, home=self.home)
-        short = socket.gethostname().partition(".")[0]
-        if wrong := forbidden(document, inventory, {socket.gethostname(), short, f"{short}.local"}):
-            where = lines(text)
-            faults = [Fault(key, reason, where.get(key)) for key, reason in wrong]
-            raise untrusted(self.file, "sets what only a named inventory may", faults)
-        return inventory
+        return inventory, set_too_much(document, text) if self.found else []
+
+    def keep_allowed(self, before: bytes, after: bytes) -> None:
+        """Have what an edit of ours makes of an allowed file be allowed too; and of none, or an empty one.
+
+        Raises as Allowed.
+        """
+        could_be_found = self.found or (self.by and self.path is not None and self.path.name == NAME)
+        if self.path is None or self.listed is None or not could_be_found or before == after:
+            return
+        if not before or self.listed.holds(self.path, before):
+            self.listed.follow(self.path, before, after)
 
 
 def load(
@@ -66,13 +78,13 @@ def load(
 
     Args:
         named: what `--inventory` says.
-        environ: RBEE_INVENTORY, XDG_CONFIG_HOME and HOME are looked at.
-        warn: told about an inventory that was found in `cwd` and not named.
+        environ: RBEE_INVENTORY, XDG_CONFIG_HOME, XDG_STATE_HOME and HOME are looked at.
+        warn: told about an inventory that was found in `cwd`, not named and not allowed.
 
     Raises:
         InventoryNotFound: `named` or RBEE_INVENTORY names no file.
         InventoryInvalid: it cannot be read, is not an inventory, or has faults.
-        InventoryUntrusted: the one in `cwd` is not the user's own, or does what only a named one may.
+        InventoryUntrusted: the one in `cwd` is not the user's own, or sets what has to be allowed.
     """
     return understood(look(named, environ=environ, cwd=cwd, warn=warn))
 
@@ -97,20 +109,46 @@ def look(
 
     A file that is named and does not exist is no error here: it may be about to be made.
     """
-    home = Path(environ["HOME"]) if environ.get("HOME", "").startswith("/") else _home()
+    home = _home(environ)
+    listed = Allowed(environ)
     if named is not None:
-        return _named(named, "--inventory", cwd, home)
+        return read(_named(named, "--inventory", cwd, home, listed))[0]
     if environ.get("RBEE_INVENTORY"):
-        return _named(Path(environ["RBEE_INVENTORY"]), "RBEE_INVENTORY", cwd, home)
+        return read(_named(Path(environ["RBEE_INVENTORY"]), "RBEE_INVENTORY", cwd, home, listed))[0]
     users = users_path(environ, home)
     # Whoever stands in ~/.config/rbee has not found a stranger's file there.
     if cwd / NAME != users:
-        found = InventorySource(cwd / NAME, FOUND, None, home, found=True)
-        if (text := read(found)) is not None:
-            warn(f"using {FOUND}, found in {cwd} and not named")
-            return replace(found, text=text)
-    draft = InventorySource(users, str(users), None, home)
-    return replace(draft, text=read(draft))
+        found, _ = read(InventorySource(cwd / NAME, FOUND, None, home, found=True, listed=listed))
+        if found.text is not None:
+            if not found.allowed:
+                warn(f"using {FOUND}, found in {cwd} and not named")
+            return found
+    return read(InventorySource(users, str(users), None, home))[0]
+
+
+def findable(file: Path, *, environ: Mapping[str, str], cwd: Path) -> tuple[Path, bytes, list[Fault]]:
+    """An inventory as whoever stands in its directory finds it: its path, its bytes, and what of it has to be
+    allowed.
+
+    Raises:
+        UsageInvalid: a file of that name is never found.
+        InventoryNotFound: there is none.
+        InventoryInvalid, InventoryUntrusted: it has faults, or is not the user's own.
+    """
+    if file.name != NAME:
+        raise UsageInvalid(
+            f"only a file called {NAME} is ever found, not {quoted(str(file), 500)}",
+            hint=f"name it: rbee --inventory {shlex.quote(str(file))} …",
+        )
+    path = cwd / file
+    draft, content = read(InventorySource(path, str(file), None, _home(environ), found=True))
+    if draft.text is None:
+        raise InventoryNotFound(
+            f"there is no {quoted(str(file), 500)}",
+            hint=f"ls -l {shlex.quote(str(path.parent))}",
+            details={"path": str(path)},
+        )
+    return path, content, draft.understood(draft.text)[1]
 
 
 def users_path(environ: Mapping[str, str], home: Path | None) -> Path | None:
@@ -124,7 +162,9 @@ def users_path(environ: Mapping[str, str], home: Path | None) -> Path | None:
     return home / ".config" / "rbee" / NAME if home else None
 
 
-def _home() -> Path | None:
+def _home(environ: Mapping[str, str]) -> Path | None:
+    if environ.get("HOME", "").startswith("/"):
+        return Path(environ["HOME"])
     try:
         return Path.home()
     except RuntimeError:
@@ -132,24 +172,24 @@ def _home() -> Path | None:
         return None
 
 
-def _named(named: Path, by: str, cwd: Path, home: Path | None) -> InventorySource:
+def _named(named: Path, by: str, cwd: Path, home: Path | None, listed: Allowed) -> InventorySource:
     if home and named.parts[:1] == ("~",):
         named = home.joinpath(*named.parts[1:])
-    draft = InventorySource(cwd / named, str(named), None, home, by=by)
-    return replace(draft, text=read(draft))
+    return InventorySource(cwd / named, str(named), None, home, by=by, listed=listed)
 
 
-def read(draft: InventorySource) -> str | None:
-    """The text that stands there now; None when there is no such file.
+def read(draft: InventorySource) -> tuple[InventorySource, bytes]:
+    """The draft with what stands there now, and its bytes: no text and none when there is no such file.
 
     Raises:
         InventoryInvalid: it cannot be read, is too large, or is not text.
         InventoryUntrusted: it was found, and is not the user's own.
     """
-    if draft.path is None:
-        return None
-    data = _read(draft.path, draft.file, check=draft.found)
-    return None if data is None else _text(data, draft.file)
+    data = None if draft.path is None else _read(draft.path, draft.file, check=draft.found)
+    if draft.path is None or data is None:
+        return replace(draft, text=None, allowed=False), b""
+    allowed = draft.found and draft.listed is not None and draft.listed.holds(draft.path, data)
+    return replace(draft, text=_text(data, draft.file), allowed=allowed), data
 
 
 def _read(path: Path, file: str, *, check: bool = False) -> bytes | None:

@@ -1,89 +1,75 @@
-"""What an inventory may not do that was found in the current directory and not named by the user.
+"""What an inventory may set that was found in the current directory, not named by the user and not allowed.
 
-Somebody else may have put it there: a cloned repository, an unpacked archive. It may describe machines, but
-it may not run anything of its own on this one.
+Somebody else may have put it there: a cloned repository, an unpacked archive. It may name models and machines
+that ssh knows, and say how long is waited. Which code runs where, as whom one logs in and by which way is for
+the user to decide.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import shlex
-import socket
 import stat
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from rbee_ssh.errors import InventoryUntrusted
+from rbee_ssh.inventory import schema
+from rbee_ssh.inventory.lines import lines
 from rbee_ssh.inventory.syntax import Fault, Where, described, details
-from rbee_ssh.inventory.types import Inventory, Node
-from rbee_ssh.wording import quoted
 
-# Each decides which program runs, or what it loads: LD_PRELOAD in env, --log-file in an argument.
-_LOCAL_ONLY = ("engine_path", "python", "env")
-# As the hosts files of the common systems have them.
-_LOOPBACK_NAMES = (
-    "localhost",
-    "localhost.localdomain",
-    "localhost4",
-    "localhost4.localdomain4",
-    "localhost6",
-    "localhost6.localdomain6",
-    "ip6-localhost",
-    "ip6-loopback",
-)
-
-
-def is_this_machine(node: Node, names: Collection[str]) -> bool:
-    """Whether `host` says this machine, in any of the ways that need no name server.
-
-    Asked more widely than `Node.embedded`: 127.0.0.1 with the user's own key reaches this machine too. An
-    alias of ssh_config is not looked up; it is the user's own word for a machine.
-
-    Args:
-        names: what this machine calls itself.
-    """
-    host = node.host.lower().rstrip(".").partition("%")[0]
-    if host in _LOOPBACK_NAMES or host.endswith(".localhost") or host in {name.lower() for name in names}:
-        return True
-    try:
-        # inet_aton takes what connect() takes: 127.1, 0x7f000001, 0.
-        address = ipaddress.ip_address(host if ":" in host else socket.inet_aton(host))
-    except (ValueError, OSError):
-        return False
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return any(known.is_loopback or known.is_unspecified for known in (address, mapped) if known)
+# Everything else is refused. Whoever adds a key decides it here, and in the test over the whole schema. A key
+# that starts a program, a listener or a process does not belong here, nor one that is handed to an engine.
+_NODE = frozenset({"host", "tags", "engine", "backend", "device", "lease"})
+FOUND_MAY: Mapping[str, frozenset[str]] = {
+    "defaults": _NODE | {"model", "idle_timeout"},
+    "nodes": _NODE,
+    "models": frozenset({"source", "context", "parallel"}),
+    "timeouts": frozenset(schema.TIMEOUTS),  # numbers, all of them
+}
+DECIDES = {
+    "engine_path": "which program runs",
+    "python": "which program runs",
+    "env": "what a program loads and does",
+    "args": "what an engine loads, writes and does",
+    "setup": "what runs on this machine",
+    "user": "as whom one logs in",
+    "identity_file": "as whom one logs in",
+    "jump": "by which way a machine is reached",
+    "port": "by which way a machine is reached",
+    "listen": "who can connect to a worker",
+    "models_dir": "where models are read and written",
+}
 
 
-def forbidden(
-    document: Mapping[str, Any], inventory: Inventory, names: Collection[str]
-) -> list[tuple[Where, str]]:
-    """The settings that only a named inventory may make, as key path and reason.
+def decided(document: Mapping[str, Any]) -> list[tuple[Where, str]]:
+    """The settings that a found inventory may make only when it is allowed: key path, and what it decides.
 
     Args:
-        document: what `inventory` was built from, valid.
-        names: what this machine calls itself.
+        document: a valid inventory.
     """
-    defaults: Mapping[str, Any] = document.get("defaults", {})
-    tables: Mapping[str, Mapping[str, Any]] = document.get("nodes", {})
-    places: list[tuple[Where, Mapping[str, Any]]] = [(("defaults",), defaults)]
-    places += [(("nodes", name), table) for name, table in tables.items()]
-    found: list[tuple[Where, str]] = [
-        ((*where, "setup"), "runs Python on this machine") for where, table in places if "setup" in table
-    ]
-    local = [node for node in inventory.nodes.values() if is_this_machine(node, names)]
-    if not local:
-        return found
-    for key in _LOCAL_ONLY:
-        reason = "decides what runs on this machine"
-        if key in defaults:
-            found.append((("defaults", key), f"{reason}, as node {quoted(local[0].name)}"))
-        found += [(("nodes", node.name, key), reason) for node in local if key in tables.get(node.name, {})]
-    found += [
-        (("models", name, "args"), f"reaches an engine on this machine, node {quoted(local[0].name)}")
-        for name, preset in inventory.models.items()
-        if preset.args
-    ]
+    found: list[tuple[Where, str]] = []
+    for section, content in document.items():
+        named = section in ("nodes", "models")
+        tables = (
+            {(section, name): table for name, table in content.items()} if named else {(section,): content}
+        )
+        may = FOUND_MAY.get(section, frozenset())
+        found += [
+            ((*where, key), DECIDES.get(key, "more than a found inventory may"))
+            for where, table in tables.items()
+            for key in table
+            if key not in may
+        ]
     return found
+
+
+def set_too_much(document: Mapping[str, Any], text: str) -> list[Fault]:
+    """The same with their lines in `text`, from top to bottom."""
+    if not (found := decided(document)):
+        return []
+    where = lines(text)
+    faults = [Fault(key, f"decides {what}", where.get(key)) for key, what in found]
+    return sorted(faults, key=lambda fault: fault.line or 0)
 
 
 def owner_problem(mode: int, owner: int, link_owner: int, user: int) -> str | None:
@@ -103,10 +89,13 @@ def owner_problem(mode: int, owner: int, link_owner: int, user: int) -> str | No
 
 
 def untrusted(file: str, problem: str, faults: list[Fault]) -> InventoryUntrusted:
-    """The error for a found inventory; what to type is to name it, once it has been read."""
+    """The error for a found inventory. What to type is to allow it, or, where that is no way, to name it."""
     listed = "\n" + described(file, faults) if faults else ""
+    named = f"rbee --inventory {shlex.quote(file)} …"
     return InventoryUntrusted(
         f"{file} was found here, not named, and {problem}{listed}",
-        hint=f"read it, then name it: rbee --inventory {shlex.quote(file)} …",
+        hint=f"read it, then: rbee inventory allow   # or {named}"
+        if faults
+        else f"read it, then name it: {named}",
         details=details(file, faults) if faults else {"file": file},
     )

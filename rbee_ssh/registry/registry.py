@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from rbee_ssh.places import state_directory
 from rbee_ssh.registry import worker_entry as entries
 from rbee_ssh.registry.lock import locked
 from rbee_ssh.registry.worker_entry import WorkerEntry
@@ -30,11 +31,7 @@ _CLIENT_ID = re.compile(r"[0-9a-f]{16}")
 
 def default_path(environ: Mapping[str, str]) -> Path:
     """`${XDG_STATE_HOME:-~/.local/state}/rbee/registry.json`."""
-    state_home = environ.get("XDG_STATE_HOME", "")
-    if not os.path.isabs(state_home):  # the XDG specification: a relative one is to be ignored
-        home = environ.get("HOME") or os.path.expanduser("~")
-        state_home = os.path.join(home, ".local", "state")
-    return Path(state_home, "rbee", "registry.json")
+    return Path(state_directory(environ), "registry.json")
 
 
 class Registry:

@@ -41,7 +41,7 @@ class Destination:
     agent_path: str | None  # None: as SSH_AUTH_SOCK says; "none": no agent
     ciphers_configured: bool
     compression_configured: bool
-    host_keys_configured: bool  # types are given, or asyncssh finds a canonical name to look them up by
+    host_key_algorithms: str | None  # of ssh_config, as they stand there
     in_inventory: bool  # a node that `rbee nodes trust` knows
 
     @property
@@ -53,14 +53,14 @@ class Destination:
         return (*self.user_known_hosts, *self.global_known_hosts)
 
     @property
-    def key_name(self) -> str:
-        """The host as known_hosts is asked for it, where names have no upper case."""
-        return (self.key_alias or self.host).lower()
+    def key_names(self) -> tuple[str, ...]:
+        """The spellings under which known_hosts is asked for its key, the one that counts first."""
+        return known_hosts.names_of(self.host, self.port, self.key_alias)
 
     @property
     def key_entry(self) -> str:
         """The name under which its key is written into known_hosts. An alias stands for the port, too."""
-        return self.key_name if self.key_alias else known_hosts.entry_name(self.key_name, self.port)
+        return self.key_names[0]
 
 
 def config_files() -> list[str]:
@@ -192,7 +192,7 @@ def _resolve(
         agent_path=_agent_path(config.get("IdentityAgent", "SSH_AUTH_SOCK")),
         ciphers_configured=config.get("Ciphers") is not None,
         compression_configured=config.get("Compression") is not None,
-        host_keys_configured=bool(config.get("HostKeyAlgorithms") or config.get("CanonicalizeHostname")),
+        host_key_algorithms=cast("str | None", config.get("HostKeyAlgorithms")),
         in_inventory=in_inventory,
     )
 

@@ -1,35 +1,75 @@
-"""known_hosts as OpenSSH has it: read, matched, and told apart into unknown and changed.
+"""known_hosts as OpenSSH has it: read, matched by the host's name, told apart into unknown and changed.
 
-asyncssh reads the format (hashed names, `[host]:port`, @cert-authority, @revoked) and checks the key during
-the exchange. What it does not do is done here: it gives up on a whole file for one malformed line and on a
-line for an umlaut in its comment, it takes upper case for another name, and it cannot say in which file and
-line the key stands that contradicts the server's.
+asyncssh checks the key during the exchange, against what is found here. It would match by itself, but not as
+OpenSSH does: a key that stands under the peer's address would pass for any name that leads there, an alias
+would take a port, `10.0.0.0/8` would be a network, and a key that is revoked under `[host]:port` would pass
+where it stands under the bare name.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hmac
 import os
-from collections.abc import Iterable
+import socket
+from base64 import b64decode
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
 
 from rbee_ssh.ssh.lean import asyncssh
 
+# After lean, which decides what of asyncssh is loaded.
+from asyncssh.packet import SSHPacket, String  # isort: skip
+from asyncssh.public_key import SSHOpenSSHCertificate  # isort: skip
+
 USER_FILES = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2")
 GLOBAL_FILES = ("/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
+
+_CERT = "-cert-v01@openssh.com"
+# OpenSSH's order (HostKeyAlgorithms in `ssh -G`): no ssh-rsa, which signs with SHA-1.
+_PLAIN = (
+    "ssh-ed25519",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+    "sk-ssh-ed25519@openssh.com",
+    "sk-ecdsa-sha2-nistp256@openssh.com",
+    "rsa-sha2-512",
+    "rsa-sha2-256",
+)
+ORDER = (*(name.removesuffix("@openssh.com") + _CERT for name in _PLAIN), *_PLAIN)
+AUTHORITY, REVOKED = "@cert-authority", "@revoked"
 
 
 @dataclass(frozen=True, slots=True)
 class KnownKey:
-    """A key that known_hosts holds for a host, and where."""
+    """A key that stands in known_hosts, and where."""
 
     file: str
     line: int
-    fingerprint: str
-    key_type: str
-    revoked: bool
+    names: str  # as they stand there; "|1|…" where they are hashed
+    marker: str  # "", AUTHORITY or REVOKED
+    key: asyncssh.SSHKey
+
+    @property
+    def fingerprint(self) -> str:
+        return self.key.get_fingerprint()
+
+    @property
+    def key_type(self) -> str:
+        return self.key.get_algorithm()
+
+
+@dataclass(frozen=True, slots=True)
+class Trusted:
+    """What one host may show: a key, or a certificate of an authority; and what none may."""
+
+    keys: tuple[KnownKey, ...] = ()
+    authorities: tuple[KnownKey, ...] = ()
+    revoked: tuple[KnownKey, ...] = ()
 
 
 Entry = tuple[str, int, str]
@@ -67,55 +107,215 @@ def _entry(words: list[str]) -> str:
     )
 
 
-@lru_cache(maxsize=8)
-def load(entries: tuple[Entry, ...]) -> asyncssh.SSHKnownHosts:
-    """What asyncssh checks a host key against; a malformed line is skipped, as OpenSSH does.
+class KnownHosts:
+    """The entries, by name. A malformed one is passed over, as OpenSSH does.
 
-    Made once for the same entries: a key takes 20 µs to read, and there is one for each of many nodes.
+    Keys are read where their names match: one takes 20 µs, and there is one for each of many nodes.
     """
-    known = asyncssh.SSHKnownHosts()
-    for _, _, line in entries:
-        try:
-            known.load(line)
-        except ValueError:
-            continue
-    return known
+
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        self._rows: list[tuple[str, int, str, str, str]] = []
+        self._plain: dict[str, list[int]] = {}
+        self._patterns: dict[str, list[tuple[int, str]]] = {}  # by marker: a hash costs 2 µs
+        for file, number, text in entries:
+            words = text.split(" ", 3)
+            marker = words.pop(0) if text.startswith("@") else ""
+            if len(words) < 3 or marker not in ("", AUTHORITY, REVOKED):
+                continue
+            names, at = words[0], len(self._rows)
+            self._rows.append((file, number, names, marker, f"{words[1]} {words[2]}"))
+            if names.startswith("|") or any(sign in names for sign in "*?!"):
+                self._patterns.setdefault(marker, []).append((at, names))
+            else:
+                for name in names.split(","):
+                    self._plain.setdefault(name, []).append(at)
+
+    def under(self, name: str, marker: str = "") -> tuple[KnownKey, ...]:
+        """What stands under a name, in the order of the files: its keys, or lines with that marker.
+
+        Args:
+            name: as `entry_name` spells it. What stands there for a host's port 22 says nothing about
+                another port of it, where a container may answer.
+        """
+        found = [at for at in self._plain.get(name, ()) if self._rows[at][3] == marker]
+        found += [at for at, names in self._patterns.get(marker, ()) if _matches(names, name)]
+        return tuple(one for at in sorted(found) if (one := self._row(at)) is not None)
+
+    def of_key(self, key: asyncssh.SSHKey) -> list[KnownKey]:
+        """Where this very key stands as a host's, whatever the name."""
+        text = _text(key)
+        rows = [at for at, row in enumerate(self._rows) if row[3] == "" and row[4] == text]
+        return [one for at in rows if (one := self._row(at)) is not None]
+
+    def _row(self, at: int) -> KnownKey | None:
+        file, number, names, marker, text = self._rows[at]
+        key = _key(text)
+        return None if key is None else KnownKey(file, number, names, marker, key)
+
+    def trusted(self, names: Sequence[str], also_revoked: Sequence[str] = ()) -> Trusted:
+        """What a host may show.
+
+        Args:
+            names: how known_hosts may spell it, as `names_of`. As in OpenSSH, a later one counts where
+                nothing stands under the earlier ones; for keys and for authorities each.
+            also_revoked: other spellings, of its address, under which a key that was revoked stays so.
+        """
+
+        def first(marker: str) -> tuple[KnownKey, ...]:
+            return next((found for name in names if (found := self.under(name, marker))), ())
+
+        everywhere = dict.fromkeys((*names, *also_revoked))
+        revoked = tuple(one for name in everywhere for one in self.under(name, REVOKED))
+        return Trusted(first(""), first(AUTHORITY), revoked)
 
 
-def algorithms(known: asyncssh.SSHKnownHosts, host: str, port: int) -> list[str]:
+@lru_cache(maxsize=8)
+def load(entries: tuple[Entry, ...]) -> KnownHosts:
+    """The entries by name; made once for the same ones."""
+    return KnownHosts(entries)
+
+
+@lru_cache(maxsize=4096)
+def _key(text: str) -> asyncssh.SSHKey | None:
+    """A key of known_hosts; None where it is none that asyncssh reads."""
+    try:
+        return asyncssh.import_public_key(text)
+    except ValueError:
+        return None
+
+
+def _text(key: asyncssh.SSHKey) -> str:
+    return " ".join(key.export_public_key("openssh").decode().split()[:2])
+
+
+def _matches(names: str, name: str) -> bool:
+    """Whether a list of patterns, or a hash, is for this name. A negated pattern takes it out of the list."""
+    if names.startswith("|"):
+        return _is_hash_of(names, name)
+    matched = False
+    for pattern in names.split(","):
+        # To fnmatch a bracket begins a set of characters, to OpenSSH it is one.
+        if fnmatchcase(name, pattern.removeprefix("!").replace("[", "[[]")):
+            if pattern.startswith("!"):
+                return False
+            matched = True
+    return matched
+
+
+def _is_hash_of(names: str, name: str) -> bool:
+    try:
+        _, kind, salt, digest = names.split("|")
+        return kind == "1" and hmac.digest(b64decode(salt), name.encode(), "sha1") == b64decode(digest)
+    except ValueError:
+        return False
+
+
+def algorithms(trusted: Trusted, configured: str | None = None) -> list[str]:
     """The kinds of host key to ask a server for: the known ones first, the others behind them, as OpenSSH.
 
-    asyncssh would ask for the known ones alone. A server that has none of those hangs up, and its new key,
-    which tells that it has changed, is never seen. Certificates are asked for where an authority is known.
-    """
-    keys, authorities, *_ = known.match(host, "", port if port != 22 else None)
-    order = [algorithm for key in keys for algorithm in key.sig_algorithms]
-    if authorities:
-        order += asyncssh.public_key.get_default_certificate_algs()
-    order += asyncssh.public_key.get_default_public_key_algs()
-    return list(dict.fromkeys(algorithm.decode("ascii") for algorithm in order))
-
-
-def keys_of(entries: Iterable[Entry], name: str) -> list[KnownKey]:
-    """The keys that stand in known_hosts under this name, with file and line; authorities are not meant.
+    With the known ones alone, a server that has none of those would hang up, and its new key, which tells
+    that it has changed, would never be seen. Certificates are asked for where an authority is known.
 
     Args:
-        name: as `entry_name` spells it. What stands there for a host's port 22 says nothing about another
-            port of it, where a container may answer.
+        configured: HostKeyAlgorithms of ssh_config. A list there is taken as it stands.
+
+    Raises:
+        ValueError: there is nothing in `configured` that asyncssh has.
     """
-    found: list[KnownKey] = []
-    for file, number, line in entries:
-        try:
-            one = asyncssh.SSHKnownHosts(line)
-            matched = one.match(name, "", None)
-        except ValueError:
-            continue
-        for keys, revoked in ((matched[0], False), (matched[2], True)):
-            for key in keys:
-                found.append(KnownKey(file, number, key.get_fingerprint(), key.get_algorithm(), revoked))
-    return found
+    order = _configured(configured)
+    sign = configured[:1] if configured else "+"
+    if sign not in "+-^":
+        return order
+    wanted = [name for name in order if trusted.authorities or not name.endswith(_CERT)]
+    if sign == "^":
+        return wanted
+    kinds = {one.key_type for one in trusted.keys}
+    return sorted(wanted, key=lambda name: not name.endswith(_CERT) and _kind(name) not in kinds)
+
+
+def _configured(text: str | None) -> list[str]:
+    """HostKeyAlgorithms as OpenSSH understands it: a list, or a change to its own one (+, -, ^)."""
+    had = [name.decode("ascii") for name in _had()]
+    default = [name for name in ORDER if name in had]
+    if text is None:
+        return default
+    sign = text[:1] if text[:1] in "+-^" else ""
+    patterns = text.removeprefix(sign).split(",")
+    named = [name for pattern in patterns for name in had if fnmatchcase(name, pattern)]
+    order = {
+        "": named,
+        "+": [*default, *named],
+        "-": [name for name in default if name not in named],
+        "^": [*named, *default],
+    }[sign]
+    if not order:
+        raise ValueError(f"HostKeyAlgorithms {text}: none of them is supported")
+    return list(dict.fromkeys(order))
+
+
+def signatures() -> list[str]:
+    """How a key of the user's may sign: as asyncssh can, but not with SHA-1 (PubkeyAcceptedAlgorithms)."""
+    names = asyncssh.public_key.get_default_public_key_algs()
+    return [name.decode("ascii") for name in names if name != b"ssh-rsa"]
+
+
+def signed_with_sha1(certificate: SSHOpenSSHCertificate) -> bool:
+    """Whether its authority has signed it so, which OpenSSH does not accept (CASignatureAlgorithms)."""
+    # It ends in the authority's key and its signature, each with its length before it.
+    _, _, signature = certificate.public_data.rpartition(String(certificate.signing_key.public_data))
+    return SSHPacket(SSHPacket(signature).get_string()).get_string() == b"ssh-rsa"
+
+
+def _had() -> list[bytes]:
+    return [*asyncssh.public_key.get_certificate_algs(), *asyncssh.public_key.get_public_key_algs()]
+
+
+def _kind(algorithm: str) -> str:
+    """The type of key that signs so."""
+    return "ssh-rsa" if algorithm.startswith("rsa-sha2-") else algorithm
+
+
+def known_as(
+    known: KnownHosts, key: asyncssh.SSHKey, addresses: Sequence[str]
+) -> tuple[str, KnownKey] | None:
+    """Under which other name this very key stands, and where; the address goes first.
+
+    Args:
+        addresses: spellings of the address at which the host was reached.
+    """
+    for address in addresses:
+        for one in known.under(address):
+            if one.key == key:
+                return address, one
+    for one in known.of_key(key):
+        return ("a name that is hashed" if one.names.startswith("|") else one.names), one
+    return None
+
+
+def told(name: str, where: KnownKey) -> str:
+    """A name that a key has, and where it stands."""
+    return f"{name} ({where.file} line {where.line})"
 
 
 def entry_name(host: str, port: int) -> str:
     """How known_hosts spells a host: bare on port 22, else `[host]:port`."""
     return host if port == 22 else f"[{host}]:{port}"
+
+
+def names_of(host: str, port: int, alias: str | None = None) -> tuple[str, ...]:
+    """How known_hosts may spell a host, the one that counts first: an alias alone, whatever the port; else
+    with its port, and bare."""
+    if alias:
+        return (alias.lower(),)
+    spelled = dict.fromkeys((canonical(host), host.lower()))
+    return tuple(dict.fromkeys([*(entry_name(one, port) for one in spelled), *spelled]))
+
+
+def canonical(host: str) -> str:
+    """A host as known_hosts has it: in lower case, and an address in its usual form (127.1: 127.0.0.1)."""
+    host = host.lower()
+    if ":" in host or host[-1:].isdigit() or host.startswith("0x"):
+        with contextlib.suppress(OSError, UnicodeError):
+            found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+            return str(found[0][4][0])
+    return host

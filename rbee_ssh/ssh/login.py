@@ -6,7 +6,6 @@ import asyncio
 import logging
 import platform
 import time
-from collections.abc import Sequence
 from typing import Any
 
 from rbee_ssh.errors import AuthFailed, HostKeyChanged, HostKeyUnknown
@@ -14,6 +13,7 @@ from rbee_ssh.inventory import Timeouts
 from rbee_ssh.ssh import destination, identities, known_hosts
 from rbee_ssh.ssh.destination import Destination
 from rbee_ssh.ssh.identities import Agent, Identities
+from rbee_ssh.ssh.known_hosts import KnownHosts
 from rbee_ssh.ssh.lean import asyncssh
 from rbee_ssh.ssh.packets import streamline
 from rbee_ssh.ssh.quote import quote
@@ -33,20 +33,59 @@ _CIPHERS = (
 
 log = logging.getLogger("rbee.ssh")
 
+_Keys = list[asyncssh.SSHKey]
+
 
 class _Client(asyncssh.SSHClient):
-    """Remembers a host key that known_hosts does not hold, and never accepts one."""
+    """Looks a host key up in known_hosts by its host's name, and accepts no other.
 
-    def __init__(self, label: str) -> None:
-        self._label = label
+    Attributes:
+        presented: the key that was not accepted.
+        address: the one that was connected to; "" through a jump host or a program.
+        certificate: why the host's certificate was not accepted.
+    """
+
+    def __init__(self, target: Destination, known: KnownHosts) -> None:
+        self._target, self._known = target, known
+        self._algorithms: list[str] = []
         self.presented: asyncssh.SSHKey | None = None
+        self.address = self.certificate = ""
+
+    def lookup(self, host: str, address: str, port: int | None) -> tuple[_Keys, _Keys, _Keys]:
+        """Asked by asyncssh, which knows the canonical name: keys, authorities and revoked keys."""
+        # Not by the address: whoever has that would be whoever the name says.
+        names = known_hosts.names_of(host, port or 22, self._target.key_alias)
+        self.address = address or ""
+        addresses = known_hosts.names_of(address, port or 22) if address else ()
+        trusted = self._known.trusted(names, addresses)
+        self._algorithms = known_hosts.algorithms(trusted, self._target.host_key_algorithms)
+        keys, authorities, revoked = (
+            [one.key for one in found] for found in (trusted.keys, trusted.authorities, trusted.revoked)
+        )
+        return keys, authorities, revoked
 
     def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
         # When the network had brought us there; the rest of the way in is SSH's.
         conn.set_extra_info(rbee_reached=time.monotonic())
+        conn._server_host_key_algs = [name.encode() for name in self._algorithms]
+        certified = conn._validate_openssh_host_certificate
+
+        def validate(host: str, addr: str, port: int, certificate: Any) -> asyncssh.SSHKey:
+            # As OpenSSH: where the certificate does not do, its key is looked up as if it came without one.
+            try:
+                if known_hosts.signed_with_sha1(certificate):
+                    raise ValueError("it is signed with SHA-1 (ssh-rsa)")
+                return certified(known_hosts.canonical(host), addr, port, certificate)
+            except ValueError as error:
+                if "revoked" in str(error):
+                    raise
+                self.certificate = str(error)
+                return conn._validate_host_key(host, addr, port, certificate.key.public_data)
+
+        conn._validate_openssh_host_certificate = validate  # type: ignore[method-assign, assignment]
 
     def connection_lost(self, exc: Exception | None) -> None:
-        log.info("%s: %s", self._label, "closed" if exc is None else f"lost: {exc}")
+        log.info("%s: %s", self._target.label, "closed" if exc is None else f"lost: {exc}")
 
     def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
         self.presented = key
@@ -67,19 +106,14 @@ async def login(
         OSError, asyncssh.Error: the network's, or the server's.
         ValueError, OverflowError: a host or a port that is none.
     """
-    entries = known_hosts.read(target.known_hosts_files)
-    known = known_hosts.load(entries)
-    client = _Client(target.label)
+    known = known_hosts.load(known_hosts.read(target.known_hosts_files))
+    client = _Client(target, known)
     options: dict[str, Any] = {}
     if not target.ciphers_configured and platform.machine().lower() in _AES_MACHINES:
         options["encryption_algs"] = list(_CIPHERS)
     if not target.compression_configured:
         # asyncssh leaves that to the server, and unpacks whatever a packet becomes: 100 KiB may be 100 MiB.
         options["compression_algs"] = ["none"]
-    if target.key_name != target.host:
-        options["host_key_alias"] = target.key_name
-    if not target.host_keys_configured:
-        options["server_host_key_algs"] = known_hosts.algorithms(known, target.key_name, target.port)
     async with identities.offer(target) as offered:
         log.debug("%s: login as %s, %d keys to offer", target.label, target.user, len(offered.keys))
         try:
@@ -95,7 +129,8 @@ async def login(
                 client_certs=identities.certificates(target.certificate_files),
                 agent_path=None,
                 pkcs11_provider=None,
-                known_hosts=known,
+                known_hosts=client.lookup,
+                signature_algs=known_hosts.signatures(),
                 public_key_auth=True,
                 preferred_auth=["publickey"],
                 connect_timeout=timeouts.connect,
@@ -112,7 +147,14 @@ async def login(
             streamline(ssh)
             return ssh
         except asyncssh.HostKeyNotVerifiable as error:
-            raise host_key_refused(target, entries, client.presented, error) from error
+            raise host_key_refused(
+                target,
+                known,
+                client.presented,
+                error,
+                address=client.address,
+                certificate=client.certificate,
+            ) from error
         except asyncssh.PermissionDenied as error:
             raise auth_failed(target, offered.files, offered.agent, error) from error
         except asyncssh.DisconnectError as error:
@@ -139,21 +181,27 @@ async def complaint(target: Destination, timeouts: Timeouts) -> str:
 
 def host_key_refused(
     target: Destination,
-    entries: Sequence[tuple[str, int, str]],
+    entries: KnownHosts,
     presented: asyncssh.SSHKey | None,
     error: asyncssh.Error,
+    *,
+    address: str = "",
+    certificate: str = "",
 ) -> HostKeyUnknown | HostKeyChanged:
-    """HostKeyChanged when the key is revoked or known_hosts holds another one for this host."""
+    """HostKeyChanged when the key is revoked or known_hosts holds another one for this host.
+
+    Args:
+        address: the one that was connected to, "" through a jump host. What stands under it counts for
+            nothing, and is told: ssh-keyscan and older versions have left keys there.
+        certificate: what is wrong with the certificate that came with the key.
+    """
     name = target.key_entry
-    known = known_hosts.keys_of(entries, target.key_entry)
+    addresses = known_hosts.names_of(address, target.port) if address else ()
     fingerprint = presented.get_fingerprint() if presented is not None else None
     kind = presented.get_algorithm() if presented is not None else None
-    trust = (
-        f"rbee nodes trust {quote(target.label)}"
-        if target.in_inventory
-        else f"ssh {_words(target)}   # compare the fingerprint, and answer yes"
-    )
-    details = {
+    trust = to_trust(target)
+    refused = f"; its certificate was refused: {certificate}" if certificate else ""
+    details: dict[str, Any] = {
         "node": target.label,
         "host": target.host,
         "port": target.port,
@@ -161,20 +209,22 @@ def host_key_refused(
         "key_type": kind,
     }
     if "revoked" in error.reason:
-        where = next((key for key in known if key.revoked), None)
+        revoked = entries.trusted(target.key_names, addresses).revoked
+        where = next((one for one in revoked if presented is None or one.key == presented), None)
         line = f": {where.file} line {where.line}" if where else ""
         return HostKeyChanged(
             f"the host key of node {target.label!r} ({name}) is revoked{line}. Nothing was sent to it",
             hint=f"sed -n {where.line}p {quote(where.file)}   # and ask who revoked it" if where else None,
             details={**details, "file": where and where.file, "line": where and where.line},
         )
-    known = [key for key in known if not key.revoked]
+    # What stands for port 22 says nothing of another one, where a container may answer.
+    known = entries.trusted(target.key_names[:1]).keys
     if known and presented is not None:
         where = known[0]
         return HostKeyChanged(
             f"the host key of node {target.label!r} ({name}) has changed: it presents {kind} {fingerprint}, "
-            f"and {where.file} line {where.line} has {where.key_type} {where.fingerprint}. "
-            "Nothing was sent to it",
+            f"and {where.file} line {where.line} has {where.key_type} {where.fingerprint}"
+            f"{refused}. Nothing was sent to it",
             hint=f"if you know why it changed: ssh-keygen -R {quote(name)} -f {quote(where.file)} && {trust}",
             details={
                 **details,
@@ -190,11 +240,18 @@ def host_key_refused(
             hint=trust,
             details=details,
         )
-    return HostKeyUnknown(
-        f"the host key of node {target.label!r} ({name}) is not in known_hosts: {kind} {fingerprint}",
-        hint=trust,
-        details=details,
-    )
+    message = f"the host key of node {target.label!r} ({name}) is not in known_hosts: {kind} {fingerprint}"
+    if elsewhere := known_hosts.known_as(entries, presented, addresses):
+        message += f"; this very key is known as {known_hosts.told(*elsewhere)}, but only its own name counts"
+        details |= {"known_as": elsewhere[0], "file": elsewhere[1].file, "line": elsewhere[1].line}
+    return HostKeyUnknown(message + refused, hint=trust, details=details)
+
+
+def to_trust(target: Destination) -> str:
+    """What to type to have the key of a node or a hop trusted."""
+    if target.in_inventory:
+        return f"rbee nodes trust {quote(target.label)}"
+    return f"ssh {_words(target)}   # compare the fingerprint, and answer yes"
 
 
 def auth_failed(

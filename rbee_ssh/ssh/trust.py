@@ -16,6 +16,7 @@ from rbee_ssh.inventory import Node
 from rbee_ssh.ssh import config, destination, known_hosts
 from rbee_ssh.ssh.connector import Connector, reason
 from rbee_ssh.ssh.destination import Destination
+from rbee_ssh.ssh.known_hosts import Trusted
 from rbee_ssh.ssh.lean import asyncssh
 from rbee_ssh.ssh.login import host_key_refused
 from rbee_ssh.ssh.quote import quote
@@ -35,6 +36,8 @@ class PresentedKey:
     file: str
     known: bool  # it stands there already
     hashed: bool = False  # ssh would hash the name, whatever the file has
+    alias: str = ""  # what ssh_config was asked for
+    known_as: str = ""  # the other name under which this very key stands there, and where
 
 
 async def fetch(wire: Connector, node: Node) -> PresentedKey:
@@ -56,32 +59,35 @@ async def fetch(wire: Connector, node: Node) -> PresentedKey:
             f"ssh_config names no file for the host key of node {node.name!r}: UserKnownHostsFile none",
             hint=f"ssh -G {quote(target.alias)} | grep -i knownhosts",
         )
-    entries = known_hosts.read(target.known_hosts_files)
-    key = await _ask(wire, target, known_hosts.load(entries))
-    fingerprint = key.get_fingerprint()
-    stands = known_hosts.keys_of(entries, target.key_entry)
-    if any(one.fingerprint == fingerprint and one.revoked for one in stands):
+    entries = known_hosts.load(known_hosts.read(target.known_hosts_files))
+    trusted = entries.trusted(target.key_names)
+    key = await _ask(wire, target, trusted)
+    if any(one.key == key for one in trusted.revoked):
         raise host_key_refused(target, entries, key, asyncssh.HostKeyNotVerifiable("revoked"))
-    stands = [one for one in stands if not one.revoked]
-    known = any(one.fingerprint == fingerprint for one in stands)
+    # By the name that is written, with the port: another port of a known host is another host.
+    stands = entries.trusted(target.key_names[:1]).keys
+    known = any(one.key == key for one in stands)
     if stands and not known:
         # Beside the old key the new one would be trusted for good, whoever holds it.
         raise host_key_refused(target, entries, key, asyncssh.HostKeyNotVerifiable("changed"))
+    elsewhere = None if known else known_hosts.known_as(entries, key, ())
     return PresentedKey(
         node=node.name,
         host=target.host,
         port=target.port,
         name=target.key_entry,
         key_type=key.get_algorithm(),
-        fingerprint=fingerprint,
+        fingerprint=key.get_fingerprint(),
         key=" ".join(key.export_public_key("openssh").decode().split()[:2]),
         file=target.user_known_hosts[0],
         known=known,
         hashed=config.hashes_names(target.alias),
+        alias=target.alias,
+        known_as="" if elsewhere is None else known_hosts.told(*elsewhere),
     )
 
 
-async def _ask(wire: Connector, target: Destination, known: asyncssh.SSHKnownHosts) -> asyncssh.SSHKey:
+async def _ask(wire: Connector, target: Destination, trusted: Trusted) -> asyncssh.SSHKey:
     """The key the server presents, of the type that known_hosts has for it where it has both."""
     try:
         tunnel = await wire.tunnel_to(target)
@@ -91,7 +97,7 @@ async def _ask(wire: Connector, target: Destination, known: asyncssh.SSHKnownHos
                 target.port,
                 config=destination.config_files(),
                 tunnel=tunnel,
-                server_host_key_algs=known_hosts.algorithms(known, target.key_name, target.port),
+                server_host_key_algs=known_hosts.algorithms(trusted, target.host_key_algorithms),
                 # No key of the user's is looked at: nobody logs in.
                 options=asyncssh.SSHClientConnectionOptions(
                     config=None, client_keys=None, agent_path=None, pkcs11_provider=None
@@ -121,8 +127,8 @@ def save(fetched: PresentedKey) -> None:
         if path.exists() and not path.is_file():
             raise UsageInvalid(
                 f"{path} is not a file, and nothing can be remembered there: ssh_config's UserKnownHostsFile "
-                f"for {fetched.host}",
-                hint=f"ssh -G {quote(fetched.host)} | grep -i knownhosts",
+                f"for {fetched.alias}. Host keys are always checked, whatever StrictHostKeyChecking says",
+                hint=f"ssh -G {quote(fetched.alias)} | grep -i knownhosts   # set UserKnownHostsFile for it",
             )
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         present = path.read_bytes() if path.exists() else b""

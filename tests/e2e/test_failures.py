@@ -55,6 +55,31 @@ def test_a_found_inventory_is_not_a_trusted_one(control: Control, mode: int, tex
     found.write_text(text)
     found.chmod(mode)
     assert control.failed("nodes", "list", status=2)["code"] == "INVENTORY_UNTRUSTED"
+    assert control.failed("-q", "nodes", "list", status=2)["code"] == "INVENTORY_UNTRUSTED"
+
+
+def test_a_found_inventory_is_allowed_and_denied(control: Control) -> None:
+    found = control.work / "inventory.toml"
+    assert control.failed("inventory", "allow", status=2)["code"] == "INVENTORY_NOT_FOUND"
+    assert control.failed("inventory", "allow", "my.toml", status=2)["code"] == "USAGE_INVALID"
+    found.write_text(SETS_TOO_MUCH)
+    found.chmod(0o644)
+    allowed = control.rbee("inventory", "allow", check=True)
+    assert allowed.stdout == (
+        f"inventory.toml:3: nodes.a.setup: decides what runs on this machine\nallowed {found}\n"
+    )
+    listed = control.rbee("nodes", "list", check=True)
+    assert ("\na " in listed.stdout, listed.stderr) == (True, "")
+    control.rbee("nodes", "add", "b", "--no-check", "--user", "me", check=True)
+    (control.home / ".local/state/rbee/registry.json").unlink(missing_ok=True)
+    control.rbee("nodes", "remove", "b", check=True)
+    for said in ("is no longer allowed", "was not allowed"):
+        assert control.rbee("inventory", "deny", str(found)).stdout == f"{found} {said}\n"
+        answer = control.rbee("--json", "inventory", "deny")
+        assert json.loads(answer.stdout) == {"denied": str(found), "was_allowed": False}
+    assert control.failed("nodes", "list", status=2)["code"] == "INVENTORY_UNTRUSTED"
+    found.chmod(0o666)
+    assert control.failed("inventory", "allow", status=2)["code"] == "INVENTORY_UNTRUSTED"
 
 
 def test_a_registry_that_another_command_holds(control: Control) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from nodes.keys import new_key
 from nodes.serving import PROMPT, engines_on, equip, model, workers
 
 from nodekit import Control, LabNode
@@ -80,9 +81,9 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
 
 def rbee(machine: Machine, control: Control, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
     return run(
-        [*machine.enter, rbee_path(), *args],
+        # nsenter leaves the current directory.
+        [*machine.enter, "env", "-C", str(control.work), rbee_path(), *args],
         env=control.env | env,
-        cwd=control.work,
         check=False,
         timeout=60,
     )
@@ -160,6 +161,23 @@ def test_install_status_and_remove(machine: Machine, control: Control) -> None:
     assert rbee(machine, control, "cron", "remove").stdout == "not installed\n"
 
 
+def test_status_names_nodes_that_are_known_by_their_address_alone(machine: Machine, control: Control) -> None:
+    (machine.etc / "hosts").write_text("127.0.0.1 localhost\n10.9.8.7 gpu1.lan\n10.9.8.6 gpu2.lan\n")
+    key = new_key(control.home / "key")
+    control.known_hosts.write_text(f"10.9.8.7 {key}\n10.9.8.6,gpu2.lan {key}\n")
+    control.inventory(nodes_also={"one": {"host": "gpu1.lan"}, "two": {"host": "gpu2.lan"}})
+    assert json.loads(rbee(machine, control, "cron", "status", "--json").stdout)["known_by_address"] == []
+    machine.crontab("root").write("0 * * * * /opt/rbee cleanup >>/tmp/log 2>&1 # rbee-cleanup\n")
+    shown = rbee(machine, control, "cron", "status")
+    assert "one: known_hosts has no key for gpu1.lan" in (said := " ".join(shown.stderr.split()))
+    assert "rbee nodes trust one" in said and "gpu2" not in said
+    (one,) = json.loads(rbee(machine, control, "cron", "status", "--json").stdout)["known_by_address"]
+    where = (one["node"], one["known_as"], one["file"], one["line"])
+    assert where == ("one", "10.9.8.7", str(control.known_hosts), 1)
+    Path(control.env["RBEE_INVENTORY"]).write_text("[nodes.x]\n")
+    assert json.loads(rbee(machine, control, "cron", "status", "--json").stdout)["installed"]
+
+
 def test_a_span_that_cron_cannot_repeat_is_refused_before_anything(
     machine: Machine, control: Control
 ) -> None:
@@ -175,6 +193,17 @@ def test_no_crontab_program_names_the_package(machine: Machine, control: Control
     assert refused.returncode == 1
     error = json.loads(refused.stdout)["error"]
     assert (error["code"], error["hint"]) == ("CRON_FAILED", "sudo apt-get install cron")
+
+
+def test_an_inventory_that_was_found_is_named_in_the_line(machine: Machine, control: Control) -> None:
+    found = control.work / "inventory.toml"
+    found.write_text('[nodes.here]\nhost = "localhost"\nlisten = "tcp"\n')
+    found.chmod(0o644)
+    assert rbee(machine, control, "cron", "install").returncode == 2
+    assert rbee(machine, control, "inventory", "allow").returncode == 0
+    installed = rbee(machine, control, "cron", "install")
+    assert f"rbee --inventory {found} cleanup" in installed.stdout, installed.stderr
+    assert f"the line names {found}: what that says when cron runs holds, allowed or not" in installed.stderr
 
 
 def test_a_node_that_only_an_agent_opens_is_named_and_the_line_installed(

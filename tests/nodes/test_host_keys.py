@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,7 +12,9 @@ from nodes.keys import fingerprint, host_key, new_key, reached
 from nodes.test_reaching import unreachable
 
 from nodekit import Control, LabNode
+from nodekit.control import rbee_path
 from nodekit.faults import reconfigure_sshd
+from nodekit.running import run
 
 
 @pytest.mark.parametrize("kind", ["ecdsa", "rsa"])
@@ -137,11 +140,15 @@ def test_trust_writes_where_ssh_config_says(node: LabNode, control: Control) -> 
 
 @pytest.mark.parametrize("place", ["/dev/null", "none"])
 def test_trust_does_not_pretend(node: LabNode, control: Control, place: str) -> None:
-    control.inventory(node, trust=False)
-    control.ssh_config.write_text(f"Host *\n  UserKnownHostsFile {place}\n")
-    answer = trusted(control, node.name, node)
+    control.ssh_config.write_text(
+        f"Host box\n  HostName {node.address}\n  UserKnownHostsFile {place}\n  StrictHostKeyChecking no\n"
+    )
+    control.inventory(nodes_also={"b": {"host": "box"}})
+    answer = trusted(control, "b", node)
     assert answer.returncode == 2
     assert "UserKnownHostsFile" in answer.stderr
+    assert "hint: ssh -G box | grep -i knownhosts" in answer.stderr
+    assert ("whatever StrictHostKeyChecking says" in " ".join(answer.stderr.split())) == (place != "none")
 
 
 def test_trust_with_lines_about_other_keys(node: LabNode, control: Control) -> None:
@@ -189,3 +196,182 @@ def test_a_host_whose_name_ssh_config_completes(node: LabNode, control: Control)
     control.inventory(nodes_also={"short": {"host": first}})
     control.known_hosts.write_text(f"{first}.{domain} {host_key(node)}\n")
     assert reached(control, "short")
+
+
+def resolving(control: Control, name: str, address: str, *command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command that sees this name in /etc/hosts."""
+    hosts = control.home / "hosts"
+    hosts.write_text(f"127.0.0.1 localhost\n{address} {name}\n")
+    inside = 'mount --bind "$0" /etc/hosts && exec "$@"'
+    argv = ["unshare", "--mount", "sh", "-c", inside, str(hosts), *command]
+    return run(argv, env=control.env, cwd=control.work, check=False, timeout=60)
+
+
+def state_of(answer: subprocess.CompletedProcess[str]) -> str:
+    """What `nodes status --json` says of the only node: up, or why not."""
+    node = json.loads(answer.stdout)["nodes"][0]
+    return str(node["error"]["code"] if node["error"] else node["state"])
+
+
+NAME = "gpu1.lan"
+SSH = {"HOST_KEY_CHANGED": "HAS CHANGED", "HOST_KEY_UNKNOWN": "No ED25519 host key is known"}
+
+
+@pytest.mark.parametrize(
+    ("config", "lines", "expected"),
+    [
+        ("", "{named} {other}|{addressed} {key}", "HOST_KEY_CHANGED"),
+        ("", "{addressed} {key}", "HOST_KEY_UNKNOWN"),
+        ("", "{address} {key}", "HOST_KEY_UNKNOWN"),
+        ("CheckHostIP yes", "{addressed} {key}", "HOST_KEY_UNKNOWN"),
+        ("", "10.* {key}|[10.*]:2222 {key}", "HOST_KEY_UNKNOWN"),
+        ("", "{address}/32 {key}", "HOST_KEY_UNKNOWN"),
+        ("", "@cert-authority {named} {other}|{addressed} {key}", "HOST_KEY_UNKNOWN"),
+        ("HostKeyAlias prod-db", "prod-db {other}|{addressed} {key}", "HOST_KEY_CHANGED"),
+        ("HostKeyAlias prod-db", "{named} {key}|{addressed} {key}", "HOST_KEY_UNKNOWN"),
+        ("HostKeyAlias prod-db", "[prod-db]:2222 {key}", "HOST_KEY_UNKNOWN"),
+        ("HostKeyAlias {address}", "{address} {key}", "up"),
+        ("HostKeyAlias prod-db", "prod-db {key}", "up"),
+        ("HostName {address}", "{addressed} {key}", "up"),
+        ("", "{addressed} {other}|{named} {key}", "up"),
+        ("", "gpu1.lan {key}", "up"),
+        ("", "*.lan {key}", "up"),
+        ("", "[*.lan]:2222 {key}", "up"),
+        ("", "*.lan,!gpu1.lan {key}", "HOST_KEY_UNKNOWN"),
+        ("", "@cert-authority {named} {other}|gpu1.lan {key}", "up"),
+        ("", "@revoked {named} {key}|gpu1.lan {key}", "HOST_KEY_CHANGED"),
+        ("", "@revoked gpu1.lan {key}|gpu1.lan {key}", "HOST_KEY_CHANGED"),
+    ],
+)
+def test_the_name_alone_decides_as_with_ssh(
+    make_node: Callable[..., LabNode], control: Control, config: str, lines: str, expected: str
+) -> None:
+    node = make_node()
+    reconfigure_sshd(node, "Port 2222")
+    words = {
+        "named": f"[{NAME}]:2222",
+        "addressed": f"[{node.address}]:2222",
+        "address": node.address,
+        "key": host_key(node),
+        "other": new_key(control.home / "other"),
+    }
+    control.known_hosts.write_text(lines.format(**words).replace("|", "\n") + "\n")
+    control.ssh_config.write_text(
+        f"Host {NAME}\n  Port 2222\n  User {node.user}\n  UserKnownHostsFile {control.known_hosts}\n"
+        f"  StrictHostKeyChecking yes\n  GlobalKnownHostsFile /dev/null\n  {config.format(**words)}\n"
+    )
+    control.inventory(nodes_also={"g": {"host": NAME}})
+    options = (
+        "-F",
+        str(control.ssh_config),
+        "-i",
+        str(control.home / ".ssh/id_ed25519"),
+        "-o",
+        "BatchMode=yes",
+    )
+    ssh = resolving(control, NAME, node.address, "ssh", *options, NAME, "true")
+    assert (ssh.returncode == 0) == (expected == "up"), ssh.stderr
+    if "@revoked" not in lines:
+        assert SSH.get(expected, "") in ssh.stderr
+    status = resolving(control, NAME, node.address, rbee_path(), "nodes", "status", "--json")
+    assert state_of(status) == expected, status.stdout
+
+
+def test_a_key_that_stands_under_the_address_is_told_and_can_be_trusted(
+    node: LabNode, control: Control
+) -> None:
+    control.known_hosts.write_text(f"{node.address} {host_key(node)}\n")
+    control.ssh_config.write_text("Host *\n  HashKnownHosts no\n")
+    control.inventory(nodes_also={"g": {"host": NAME, "user": node.user, "port": node.port}})
+
+    def rbee(*args: str) -> subprocess.CompletedProcess[str]:
+        return resolving(control, NAME, node.address, rbee_path(), *args)
+
+    error = json.loads(rbee("nodes", "status", "--json").stdout)["nodes"][0]["error"]
+    assert (error["code"], error["hint"]) == ("HOST_KEY_UNKNOWN", "rbee nodes trust g")
+    where = f"this very key is known as {node.address} ({control.known_hosts} line 1)"
+    assert where in error["message"]
+    assert (error["details"]["known_as"], error["details"]["line"]) == (node.address, 1)
+    asked = rbee("nodes", "trust", "g")
+    assert asked.returncode == 1
+    assert where in " ".join(asked.stderr.split())
+    done = rbee("nodes", "trust", "g", "--fingerprint", fingerprint(node))
+    assert done.returncode == 0, done.stderr
+    assert [row.split()[0] for row in control.known_hosts.read_text().splitlines()] == [node.address, NAME]
+    assert state_of(rbee("nodes", "status", "--json")) == "up"
+
+
+def test_what_is_shown_first_is_what_ssh_shows(make_node: Callable[..., LabNode], control: Control) -> None:
+    node = make_node()
+    for kind in ("rsa", "ecdsa"):
+        new_key(node.directory / kind, kind)
+    reconfigure_sshd(node, *(f"HostKey {node.directory}/{kind}" for kind in ("rsa", "ecdsa")))
+    control.inventory(node, trust=False)
+    for config in ("", "HostKeyAlgorithms +ssh-rsa", "CanonicalizeHostname yes"):
+        control.ssh_config.write_text(f"Host *\n  {config}\n")
+        error = unreachable(control, node)
+        assert (error["code"], error["details"]["fingerprint"]) == ("HOST_KEY_UNKNOWN", fingerprint(node))
+    control.ssh_config.write_text("Host *\n  HostKeyAlgorithms ecdsa-sha2-nistp256\n")
+    assert unreachable(control, node)["details"]["key_type"] == "ecdsa-sha2-nistp256"
+    assert trusted(control, node.name, node).returncode == 1, "trust asks for the same type"
+    control.ssh_config.write_text("")
+    assert trusted(control, node.name, node).returncode == 0
+    assert reached(control, node)
+
+
+def test_sha1_is_asked_for_by_the_user_alone(make_node: Callable[..., LabNode], control: Control) -> None:
+    node = make_node()
+    public = new_key(node.directory / "rsa", "rsa")
+    reconfigure_sshd(node, "HostKeyAlgorithms ssh-rsa", f"HostKey {node.directory}/rsa")
+    control.inventory(node, trust=False)
+    control.known_hosts.write_text(f"{node.address} {public}\n")
+    error = unreachable(control, node)
+    assert error["code"] == "NODE_UNREACHABLE"
+    assert error["hint"].startswith("ssh -v "), "which says: Their offer: ssh-rsa"
+    control.ssh_config.write_text("Host *\n  HostKeyAlgorithms +ssh-rsa\n")
+    assert reached(control, node)
+
+
+@pytest.mark.parametrize("flaw", ["principal", "expired", "sha1", "another authority"])
+def test_a_certificate_that_does_not_do_leaves_the_plain_key(
+    make_node: Callable[..., LabNode], control: Control, flaw: str
+) -> None:
+    """As with ssh: the key is looked up as if it came alone, and the certificate's fault is told."""
+    node = make_node(sshd_options={"HostCertificate": "/tmp/host-cert.pub"})
+    authority = control.home / "authority"
+    public = new_key(authority, "rsa")
+    sign = ["ssh-keygen", "-q", "-s", str(authority), "-I", "it", "-h"]
+    sign += ["-n", "elsewhere" if flaw == "principal" else node.address]
+    sign += {"expired": ["-V", "20200101:20200102"], "sha1": ["-t", "ssh-rsa"]}.get(flaw, [])
+    subprocess.run([*sign, node.directory / "host_key.pub"], check=True, capture_output=True)
+    node.outside("/tmp/host-cert.pub").write_text((node.directory / "host_key-cert.pub").read_text())
+    node.kill_sshd()
+    node.start_sshd()
+    if flaw == "another authority":
+        public = new_key(control.home / "second")
+    control.inventory(node, trust=False)
+    control.known_hosts.write_text(f"@cert-authority * {public}\n")
+    error = unreachable(control, node)
+    assert (error["code"], error["details"]["fingerprint"]) == ("HOST_KEY_UNKNOWN", fingerprint(node))
+    assert "its certificate was refused: " in error["message"]
+    control.known_hosts.write_text(f"@cert-authority * {public}\n{node.address} {host_key(node)}\n")
+    assert reached(control, node)
+    control.known_hosts.write_text(control.known_hosts.read_text() + f"@revoked * {host_key(node)}\n")
+    assert "revoked" in unreachable(control, node)["message"]
+
+
+def test_a_valid_certificate_goes_before_an_old_key(
+    make_node: Callable[..., LabNode], control: Control
+) -> None:
+    node = make_node(sshd_options={"HostCertificate": "/tmp/host-cert.pub"})
+    authority = control.home / "authority"
+    public = new_key(authority)
+    sign = ["ssh-keygen", "-q", "-s", str(authority), "-I", "it", "-h", "-n", node.address]
+    subprocess.run([*sign, node.directory / "host_key.pub"], check=True)
+    node.outside("/tmp/host-cert.pub").write_text((node.directory / "host_key-cert.pub").read_text())
+    node.kill_sshd()
+    node.start_sshd()
+    control.inventory(node, trust=False)
+    old = new_key(control.home / "old")
+    control.known_hosts.write_text(f"{node.address} {old}\n@cert-authority * {public}\n")
+    assert reached(control, node)

@@ -7,7 +7,7 @@ import pwd
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,8 +17,11 @@ from rbee_ssh.cli.cron.crontab_program import Crontab, daemon_seen, users_cronta
 from rbee_ssh.cli.cron.job import Account, Job, job, own_program
 from rbee_ssh.cli.cron.trial import cron_environment, look_twice, verdict
 from rbee_ssh.cli.options import DURATION, group
-from rbee_ssh.errors import CronFailed
+from rbee_ssh.errors import CronFailed, RbeeError
 from rbee_ssh.reporter import Reporter
+
+if TYPE_CHECKING:
+    from rbee_ssh.ssh.by_address import ByAddress
 
 NO_DAEMON = "no cron daemon was seen running on this machine; without one nothing runs the line"
 TAIL = 5  # lines of the log that `status` shows
@@ -63,6 +66,10 @@ def install_command(cli: Cli, every: float, idle: float | None) -> None:
         environ=os.environ,
     )
     result = install_cron(planned, users_crontab(os.environ), account, cli.console)
+    if cli.draft().found:
+        cli.console.warn(
+            f"the line names {cli.inventory().path}: what that says when cron runs holds, allowed or not"
+        )
     if cli.as_json:
         cli.console.json(result)
     else:
@@ -72,16 +79,28 @@ def install_command(cli: Cli, every: float, idle: float | None) -> None:
 @cron.command("status")
 @pass_cli
 def status_command(cli: Cli) -> None:
-    """Show the line, and what it wrote last."""
+    """Show the line, and what it wrote last.
+
+    Warns of nodes whose host key stands in known_hosts under their address alone, which does not count.
+    """
     console = cli.console
     line = text_of.find(users_crontab(os.environ).read())
     log = text_of.log_of(line) if line else None
     tail = _tail(Path(log)) if log else []
     daemon = daemon_seen()
+    known = _known_by_address(cli) if line is not None else []
     if cli.as_json:
-        schedule = text_of.schedule_of(line) if line else None
-        result = {"installed": line is not None, "line": line, "schedule": schedule, "log": log}
-        console.json(result | {"log_tail": tail, "daemon": daemon})
+        console.json(
+            {
+                "installed": line is not None,
+                "line": line,
+                "schedule": text_of.schedule_of(line) if line else None,
+                "log": log,
+                "log_tail": tail,
+                "daemon": daemon,
+                "known_by_address": [asdict(one) for one in known],
+            }
+        )
     elif line is None:
         console.line("not installed")
         console.say("rbee cron install")
@@ -89,6 +108,8 @@ def status_command(cli: Cli) -> None:
         console.line("\n  ".join([line, *tail]))
     if line is not None and daemon is False:
         console.warn(NO_DAEMON)
+    for one in known:
+        console.warn(str(one))
 
 
 @cron.command("remove")
@@ -141,6 +162,16 @@ def install_cron(planned: Job, crontab: Crontab, account: Account, reporter: Rep
         "unreachable": [asdict(node) for node in (*found.lost, *found.down)],
         "problem": found.problem,
     }
+
+
+def _known_by_address(cli: Cli) -> list[ByAddress]:
+    """Nothing where the inventory is at fault: the log says so."""
+    from rbee_ssh.ssh.by_address import known_by_address
+
+    try:
+        return known_by_address(cli.inventory().nodes)
+    except RbeeError:
+        return []
 
 
 def _account() -> Account:

@@ -30,6 +30,8 @@ def agree(console: Console, fetched: PresentedKey, given: Sequence[str], command
         return
     if fetched.known:
         return
+    if fetched.known_as:
+        key += f"; this very key is known as {fetched.known_as}"
     agreed = console.ask(f"{key}\nIs that the key of {fetched.node}?")
     if agreed is None:
         raise refused(

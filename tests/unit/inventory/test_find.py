@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from rbee_ssh.errors import InventoryInvalid, InventoryNotFound, InventoryUntrusted
+from rbee_ssh.errors import InventoryInvalid, InventoryNotFound, InventoryUntrusted, UsageInvalid
 from rbee_ssh.inventory import Inventory, load
-from rbee_ssh.inventory.find import LARGEST
+from rbee_ssh.inventory.allowed import Allowed
+from rbee_ssh.inventory.find import LARGEST, findable
+from rbee_ssh.inventory.syntax import dotted
 
 
 class Place:
@@ -193,23 +195,64 @@ def test_a_link_of_somebody_elses_to_a_file_of_ours(place: Place) -> None:
 
 
 def test_a_found_one_that_sets_too_much(place: Place) -> None:
-    place.write(
-        place.found, "there", "setup = ['x.py:y']\n[nodes.here]\nhost = 'localhost'\nenv.LD_PRELOAD = 'x'\n"
-    )
+    place.write(place.found, "there", "setup = ['x.py:y']\n[nodes.b]\nhost = 'b'\nuser = 'x'\ntags = ['t']\n")
     with pytest.raises(InventoryUntrusted) as caught:
         place.nodes()
-    assert "./inventory.toml:3: nodes.there.setup: " in caught.value.message
-    assert "./inventory.toml:6: nodes.here.env: " in caught.value.message
+    assert "./inventory.toml:3: nodes.there.setup: decides what runs on this machine" in caught.value.message
+    assert "./inventory.toml:6: nodes.b.user: decides as whom one logs in" in caught.value.message
     assert [fault["line"] for fault in caught.value.details["faults"]] == [3, 6]
-    assert place.nodes("inventory.toml") == ["there", "here"]
+    assert "rbee inventory allow" in str(caught.value.hint)
+    assert "rbee --inventory ./inventory.toml" in str(caught.value.hint)
+    assert place.nodes("inventory.toml") == ["there", "b"]
 
 
-@pytest.mark.parametrize("more", ["", ".local"])
-def test_this_machine_by_its_own_name(place: Place, more: str) -> None:
-    short = os.uname().nodename.partition(".")[0]
-    place.write(place.found, "a", f"[nodes.b]\nhost = '{short}{more}'\npython = '/tmp/python'")
-    with pytest.raises(InventoryUntrusted, match="decides what runs on this machine"):
+def allow(place: Place, file: str = "./inventory.toml") -> list[str]:
+    path, content, keys = findable(Path(file), environ=place.environ, cwd=place.cwd)
+    Allowed(place.environ).allow(path, content)
+    return [dotted(fault.where) for fault in keys]
+
+
+def test_one_that_was_allowed_until_it_changes(place: Place) -> None:
+    text = place.write(place.found, "a", "user = 'x'\n").read_text()
+    assert allow(place) == ["nodes.a.user"]
+    assert place.load().nodes["a"].user == "x"
+    assert place.warnings == []
+    place.write(place.found, "a", "user = 'y'\n")
+    with pytest.raises(InventoryUntrusted):
         place.nodes()
+    place.found.write_text(text)
+    assert place.nodes() == ["a"]
+    place.found.chmod(0o666)
+    with pytest.raises(InventoryUntrusted, match="others may write"):
+        place.nodes()
+
+
+def test_what_was_allowed_is_not_so_elsewhere(place: Place, tmp_path: Path) -> None:
+    """Also not by way of a link: the recipes would be those beside the link."""
+    place.write(place.found, "a", "setup = ['r.py:x']\n")
+    allow(place)
+    place.cwd = tmp_path / "copy"
+    copy = place.write(place.cwd / "inventory.toml", "a", "setup = ['r.py:x']\n")
+    with pytest.raises(InventoryUntrusted):
+        place.nodes()
+    copy.unlink()
+    copy.symlink_to(place.found)
+    with pytest.raises(InventoryUntrusted):
+        place.nodes()
+
+
+def test_what_cannot_be_allowed(place: Place) -> None:
+    with pytest.raises(InventoryNotFound, match="there is no"):
+        allow(place)
+    with pytest.raises(UsageInvalid, match=r"only a file called inventory\.toml") as caught:
+        allow(place, "other.toml")
+    assert caught.value.hint == "name it: rbee --inventory other.toml …"
+    place.write(place.found, "a", "prot = 1")
+    with pytest.raises(InventoryInvalid, match="prot"):
+        allow(place)
+    place.write(place.found, "a").chmod(0o666)
+    with pytest.raises(InventoryUntrusted, match="others may write"):
+        allow(place)
 
 
 def test_the_users_inventory_is_no_found_one_to_who_stands_beside_it(place: Place) -> None:

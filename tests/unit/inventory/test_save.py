@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import subprocess
 import sys
@@ -11,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from rbee_ssh.errors import InventoryInvalid, InventoryLocked, InventoryUntrusted, NodeExists, UsageInvalid
-from rbee_ssh.inventory import save as saving
-from rbee_ssh.inventory.edit import with_node
+from rbee_ssh.inventory import rewrite
+from rbee_ssh.inventory.allowed import Allowed
+from rbee_ssh.inventory.edit import with_node, without_node
 from rbee_ssh.inventory.find import InventorySource, look
 from rbee_ssh.inventory.save import save
 
@@ -82,7 +84,7 @@ def test_a_found_one_may_not_be_given_what_only_a_named_one_may_do(tmp_path: Pat
     path.write_text(TEXT)
     path.chmod(0o644)
     said: list[str] = []
-    found = look(None, environ={"HOME": "/"}, cwd=tmp_path, warn=said.append)
+    found = look(None, environ={"HOME": str(tmp_path / "home")}, cwd=tmp_path, warn=said.append)
     assert len(said) == 1
     with pytest.raises(InventoryUntrusted, match="setup"):
         save(found, lambda text: with_node(text, "b", {"host": "b", "setup": ["x.py:y"]}))
@@ -90,6 +92,55 @@ def test_a_found_one_may_not_be_given_what_only_a_named_one_may_do(tmp_path: Pat
     with pytest.raises(InventoryUntrusted, match="others may write"):
         save(found, added)
     assert path.read_text() == TEXT
+
+
+def here(directory: Path, file: str | None = None) -> InventorySource:
+    """What whoever stands in this directory has: the inventory found there, or one that is named."""
+    environ = {"HOME": str(directory / "home")}
+    return look(None if file is None else Path(file), environ=environ, cwd=directory, warn=lambda text: None)
+
+
+def stranger(path: Path, text: str) -> None:
+    path.write_text(text)
+    path.chmod(0o644)
+
+
+@pytest.mark.parametrize("by", [None, "inventory.toml"], ids=["found", "named"])
+def test_what_was_allowed_is_so_after_an_edit(tmp_path: Path, by: str | None) -> None:
+    path = tmp_path / "inventory.toml"
+    stranger(path, TEXT + 'user = "u"\n')
+    Allowed({"HOME": str(tmp_path / "home")}).allow(path, path.read_bytes())
+    save(here(tmp_path, by), lambda text: with_node(text, "b", {"host": "b", "setup": ["x.py:y"]}))
+    assert here(tmp_path).allowed
+    save(here(tmp_path, by), lambda text: without_node(text, "b"))
+    assert here(tmp_path).allowed
+    stranger(path, path.read_text() + 'jump = "x"\n')
+    assert not here(tmp_path).allowed
+
+
+def test_an_edit_allows_no_strangers_file(tmp_path: Path) -> None:
+    path = tmp_path / "inventory.toml"
+    stranger(path, TEXT + 'user = "u"\n')
+    save(here(tmp_path, "./inventory.toml"), added)
+    assert "[nodes.b]" in path.read_text()
+    assert not here(tmp_path).allowed
+    with pytest.raises(InventoryUntrusted, match=r"nodes\.a\.user"):
+        save(here(tmp_path), lambda text: without_node(text, "b"))
+
+
+def test_one_that_an_edit_has_made_is_allowed(tmp_path: Path) -> None:
+    """It says nothing but what was typed."""
+    save(here(tmp_path, "./inventory.toml"), lambda text: with_node(text, "b", {"host": "b", "user": "u"}))
+    assert here(tmp_path).allowed
+    save(here(tmp_path, "other.toml"), added)
+    assert len(json.loads((tmp_path / "home/.local/state/rbee/allowed.json").read_text())) == 1
+
+
+def test_an_edit_succeeds_where_nothing_can_be_remembered(tmp_path: Path) -> None:
+    (tmp_path / "home").write_text("no directory")
+    save(here(tmp_path, "./inventory.toml"), added)
+    assert (tmp_path / "inventory.toml").read_text() == added("")
+    assert not here(tmp_path).allowed
 
 
 @pytest.mark.parametrize("what", ["directory", "fifo"])
@@ -111,7 +162,7 @@ def test_without_a_place_there_is_none() -> None:
 def test_who_holds_it_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "inventory.toml"
     path.write_text(TEXT)
-    monkeypatch.setattr(saving, "PATIENCE", 0.1)
+    monkeypatch.setattr(rewrite, "PATIENCE", 0.1)
     with path.open("r+") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(InventoryLocked, match="another command"):
@@ -125,7 +176,7 @@ from pathlib import Path
 from rbee_ssh.inventory.edit import with_node
 from rbee_ssh.inventory.find import look
 from rbee_ssh.inventory.save import save
-draft = look(Path(sys.argv[1]), environ={"HOME": "/"}, cwd=Path("/"), warn=print)
+draft = look(Path(sys.argv[1]), environ={"HOME": sys.argv[3]}, cwd=Path("/"), warn=print)
 for number in range(8):
     name = f"n{sys.argv[2]}-{number}"
     save(draft, lambda text: with_node(text, name, {"host": name}))
@@ -136,7 +187,7 @@ def test_of_many_at_once_none_loses_a_node(tmp_path: Path) -> None:
     path = tmp_path / "new" / "inventory.toml"
     running = [
         subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, path, str(number)], stderr=subprocess.PIPE, text=True
+            [sys.executable, "-c", PROGRAM, path, str(number), tmp_path], stderr=subprocess.PIPE, text=True
         )
         for number in range(4)
     ]

@@ -2,109 +2,85 @@ from __future__ import annotations
 
 import stat
 import tomllib
-from pathlib import Path
 
 import pytest
 
-from rbee_ssh.inventory import Node, parse
+from rbee_ssh.inventory import parse, schema
 from rbee_ssh.inventory.syntax import dotted
-from rbee_ssh.inventory.untrusted import forbidden, is_this_machine, owner_problem
-
-NAMES = {"mybox.lan", "mybox"}
-
-
-@pytest.mark.parametrize(
-    "host",
-    [
-        "localhost",
-        "LOCALHOST",
-        "localhost.",
-        "x.localhost",
-        "localhost.localdomain",
-        "ip6-localhost",
-        "mybox",
-        "MyBox.lan",
-        "127.0.0.1",
-        "127.9.9.9",
-        "127.1",
-        "0",
-        "0.0.0.0",
-        "2130706433",
-        "0x7f000001",
-        "0177.0.0.1",
-        "::1",
-        "::",
-        "::ffff:127.0.0.1",
-        "0:0:0:0:0:0:0:1",
-        "::1%lo",
-    ],
-)
-def test_ways_to_say_this_machine(host: str) -> None:
-    assert is_this_machine(Node(name="n", host=host), NAMES)
-
-
-@pytest.mark.parametrize(
-    "host",
-    [
-        "10.0.0.1",
-        "128.0.0.1",
-        "box",
-        "mybox2",
-        "box.localdomain",
-        "localhost.example.org",
-        "fe80::1",
-        "::2",
-        "",
-        "::ffff:10.0.0.1",
-    ],
-)
-def test_other_machines(host: str) -> None:
-    assert not is_this_machine(Node(name="n", host=host), NAMES)
+from rbee_ssh.inventory.untrusted import DECIDES, FOUND_MAY, owner_problem, set_too_much
 
 
 def keys(text: str) -> list[str]:
-    inventory = parse(text, Path("/x/inventory.toml"))
-    return [dotted(where) for where, _ in forbidden(tomllib.loads(text), inventory, NAMES)]
+    parse(text, None)
+    return [dotted(fault.where) for fault in set_too_much(tomllib.loads(text), text)]
+
+
+# Every key there is. A new one has to be put on either side: on the second unless it can only name things.
+MAY = {
+    "defaults": {"model", "idle_timeout"},
+    "nodes": {"host", "tags", "engine", "backend", "device", "lease"},
+    "models": {"source", "context", "parallel"},
+    "timeouts": {
+        *("connect", "connect_tries", "keepalive", "http_connect", "start", "load", "load_per_gib"),
+        *("first_token", "between_tokens", "drain", "term", "registry_lock"),
+        *("download_tries", "download_wait", "download_stall"),
+    },
+}
+MUST_BE_ALLOWED = {
+    "nodes": {
+        *("port", "user", "identity_file", "jump"),
+        *("engine_path", "python", "models_dir", "env", "listen", "setup"),
+    },
+    "models": {"args"},
+}
+
+
+def test_every_key_is_decided_on() -> None:
+    assert set(schema.SECTIONS) == set(MAY)
+    assert set(schema.NODE) == MAY["nodes"] | MUST_BE_ALLOWED["nodes"]
+    assert set(schema.DEFAULTS) == set(schema.NODE) | MAY["defaults"]
+    assert set(schema.MODEL) == MAY["models"] | MUST_BE_ALLOWED["models"]
+    assert set(schema.TIMEOUTS) == MAY["timeouts"]
+    assert MAY | {"defaults": MAY["nodes"] | MAY["defaults"]} == {**FOUND_MAY}
+    assert set(DECIDES) == MUST_BE_ALLOWED["nodes"] | MUST_BE_ALLOWED["models"]
 
 
 HERE = "[nodes.here]\nhost = 'localhost'\n"
 THERE = "[nodes.there]\nhost = 'there'\n"
+VALUES = {"port": "22", "jump": "[]", "env": "{}", "setup": "[]", "listen": "'tcp'"}
+
+
+@pytest.mark.parametrize("key", sorted(MUST_BE_ALLOWED["nodes"]))
+def test_what_a_node_must_be_allowed(key: str) -> None:
+    """Wherever it is, and also where it changes nothing."""
+    line = f"{key} = {VALUES.get(key, repr('/x'))}"
+    assert keys(HERE + line) == [f"nodes.here.{key}"]
+    assert keys(THERE + line) == [f"nodes.there.{key}"]
+    assert keys(f"[defaults]\n{line}\n{THERE}") == [f"defaults.{key}"]
+    assert keys(f"[defaults]\n{line}") == [f"defaults.{key}"]
 
 
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        (HERE + THERE, []),
         ("", []),
-        # setup runs on this machine, for whichever node it is
-        (THERE + "setup = ['r.py:x']", ["nodes.there.setup"]),
-        (THERE + "setup = []", ["nodes.there.setup"]),
-        ("[defaults]\nsetup = ['r.py:x']\n" + THERE, ["defaults.setup"]),
-        # what runs on this machine
-        (HERE + "engine_path = '/x'", ["nodes.here.engine_path"]),
-        (HERE + "python = '/x'", ["nodes.here.python"]),
-        (HERE + "env = { LD_PRELOAD = '/x' }", ["nodes.here.env"]),
-        (HERE + "port = 22\nenv.A = '1'", ["nodes.here.env"]),
-        (HERE.replace("localhost", "127.0.0.1") + "user = 'me'\npython = '/x'", ["nodes.here.python"]),
-        ("[models.m]\nsource = 'x'\nargs = ['--log-file', 'x']\n" + HERE, ["models.m.args"]),
-        # the defaults reach this machine too, even when no node is written down
-        (
-            "[defaults]\nengine_path = '/x'\npython = '/y'\nenv.A = '1'",
-            ["defaults.engine_path", "defaults.python", "defaults.env"],
-        ),
-        ("[defaults]\nenv.A = '1'\n" + HERE, ["defaults.env"]),
-        ("[defaults]\nhost = 'localhost'\n[nodes.a]\npython = '/x'", ["nodes.a.python"]),
-        ("[models.m]\nsource = 'x'\nargs = ['-x']", ["models.m.args"]),
-        # what runs elsewhere, and what runs nothing
-        (THERE + "engine_path = '/x'\npython = '/x'\nenv.A = '1'", []),
-        ("[defaults]\nengine_path = '/x'\nenv.A = '1'\n" + THERE, []),
-        ("[models.m]\nsource = 'x'\nargs = ['-x']\n" + THERE, []),
-        ("[models.m]\nsource = 'x'\nargs = []\ncontext = 1\n" + HERE, []),
-        (HERE + "backend = 'cpu'\nlease = 5\nmodels_dir = '/x'\n" + THERE + "env.A = '1'", []),
+        (HERE + THERE + "tags = ['a']\nengine = 'xllamacpp'\nbackend = 'cpu'\ndevice = '0'\nlease = 5", []),
+        ("[defaults]\nhost = 'h'\nmodel = 'm'\nidle_timeout = 0\n[nodes.a]\n[timeouts]\nload = 1", []),
+        ("[models.m]\nsource = 'x'\ncontext = 1\nparallel = 2", []),
+        ("[models.m]\nsource = 'x'\nargs = ['--log-file', 'x']\n" + THERE, ["models.m.args"]),
+        (THERE + "port = 22\nenv.A = '1'", ["nodes.there.port", "nodes.there.env"]),
+        (THERE + "user = 'u'\n[defaults]\nenv.A = '1'", ["nodes.there.user", "defaults.env"]),
+        ("nodes.a = { host = 'a', user = 'u' }\ndefaults.python = '/x'", ["nodes.a.user", "defaults.python"]),
     ],
 )
-def test_what_only_a_named_inventory_may_set(text: str, found: list[str]) -> None:
+def test_what_must_be_allowed(text: str, found: list[str]) -> None:
     assert keys(text) == found
+
+
+def test_what_nobody_has_decided_on_must_be_allowed() -> None:
+    new = {"serve": {"port": 80}, "nodes": {"a": {"host": "a", "wake": "aa:bb"}}, "defaults": {"new": 1}}
+    told = {dotted(fault.where) for fault in set_too_much(new, "")}
+    assert told == {"serve.port", "nodes.a.wake", "defaults.new"}
 
 
 FILE = stat.S_IFREG

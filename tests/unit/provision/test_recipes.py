@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
+import py_compile
 from pathlib import Path
 
 import pytest
@@ -88,3 +90,17 @@ def test_what_cannot_be_found_is_said_before_anything_is_done(base: Path, text: 
     with pytest.raises(SetupFailed) as caught:
         recipes.load("desk", [text], base)
     assert says in caught.value.message
+
+
+def test_the_source_runs_and_not_what_somebody_compiled_beside_it(base: Path) -> None:
+    """A repository can bring a .pyc that Python takes without comparing it."""
+    source, other = base / "read.py", base / "other.py"
+    source.write_text("def task(c): return 'source'\n")
+    other.write_text("def task(c): return 'compiled'\n")
+    py_compile.compile(
+        str(other),
+        cfile=importlib.util.cache_from_source(str(source)),
+        invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+    )
+    (recipe,) = recipes.load("n", ["read.py:task"], base)
+    assert recipe.run(None) == "source"

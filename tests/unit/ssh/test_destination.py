@@ -94,11 +94,13 @@ def test_files_of_host_keys(
         ("Port 2222", "box", "[box]:2222"),
         ("HostKeyAlias Key\n  Port 2222", "key", "key"),
         ("HostName ::1\n  Port 2222", "::1", "[::1]:2222"),
+        ("HostName 127.1", "127.1", "127.0.0.1"),
+        ("HostName 0::0:1", "0::0:1", "::1"),
     ],
 )
 def test_the_name_of_its_key(home: Path, lines: str, name: str, entry: str) -> None:
     there = resolve(home, f"Host *\n  {lines}\n")
-    assert (there.key_name, there.key_entry) == (name, entry)
+    assert (there.key_names[-1], there.key_entry) == (name, entry)
 
 
 @pytest.mark.parametrize(

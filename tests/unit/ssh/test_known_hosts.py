@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from rbee_ssh.errors import HostKeyChanged, HostKeyUnknown, UsageInvalid
 from rbee_ssh.inventory import Node
 from rbee_ssh.ssh import destination, known_hosts, trust
+from rbee_ssh.ssh.known_hosts import Trusted
 from rbee_ssh.ssh.lean import asyncssh
 from rbee_ssh.ssh.login import host_key_refused
 from rbee_ssh.ssh.trust import PresentedKey
@@ -22,7 +23,7 @@ def new_key(kind: str = "ssh-ed25519") -> asyncssh.SSHKey:
 
 
 KEY, OTHER = new_key(), new_key()
-ECDSA = new_key("ecdsa-sha2-nistp256")
+ECDSA, RSA = new_key("ecdsa-sha2-nistp256"), new_key("ssh-rsa")
 
 
 def line(name: str, key: asyncssh.SSHKey = KEY) -> str:
@@ -35,9 +36,16 @@ def entries(directory: Path, text: str) -> tuple[tuple[str, int, str], ...]:
     return known_hosts.read([str(path), str(directory / "missing"), str(directory)])
 
 
-def found(directory: Path, text: str, name: str = "box.example") -> list[tuple[int, str, bool]]:
-    keys = known_hosts.keys_of(entries(directory, text), name)
-    return [(key.line, key.fingerprint, key.revoked) for key in keys]
+def found(directory: Path, text: str, name: str = "box.example") -> list[tuple[int, str]]:
+    keys = known_hosts.KnownHosts(entries(directory, text)).under(name)
+    return [(key.line, key.fingerprint) for key in keys]
+
+
+def trusted(
+    directory: Path, text: str, host: str = "box.example", port: int = 22, alias: str | None = None
+) -> Trusted:
+    known = known_hosts.load(entries(directory, text))
+    return known.trusted(known_hosts.names_of(host, port, alias))
 
 
 @pytest.mark.parametrize(
@@ -57,7 +65,7 @@ def found(directory: Path, text: str, name: str = "box.example") -> list[tuple[i
     ],
 )
 def test_names(tmp_path: Path, name: str, port: int, matches: bool) -> None:
-    expected = [(1, KEY.get_fingerprint(), False)] if matches else []
+    expected = [(1, KEY.get_fingerprint())] if matches else []
     assert found(tmp_path, line(name), known_hosts.entry_name("box.example", port)) == expected
 
 
@@ -66,22 +74,23 @@ def test_names_that_are_hashed(tmp_path: Path) -> None:
     path.write_text(line("box.example") + line("[box.example]:2222", OTHER))
     subprocess.run(["ssh-keygen", "-q", "-H", "-f", path], check=True, capture_output=True)
     assert "box.example" not in path.read_text()
-    assert found(tmp_path, path.read_text()) == [(1, KEY.get_fingerprint(), False)]
-    assert found(tmp_path, path.read_text(), "[box.example]:2222") == [(2, OTHER.get_fingerprint(), False)]
+    assert found(tmp_path, path.read_text()) == [(1, KEY.get_fingerprint())]
+    assert found(tmp_path, path.read_text(), "[box.example]:2222") == [(2, OTHER.get_fingerprint())]
 
 
 def test_lines_are_counted_as_an_editor_does_and_bad_ones_passed_over(tmp_path: Path) -> None:
     text = (
         "# a comment\n\n" + line("a") + "box.example ssh-ed25519 not base64\n@what *\n" + line("box.example")
     )
-    assert found(tmp_path, text) == [(6, KEY.get_fingerprint(), False)]
-    known = known_hosts.load(entries(tmp_path, text))
-    assert known.match("box.example", "", None)[0] == [KEY]
+    assert found(tmp_path, text) == [(6, KEY.get_fingerprint())]
+    assert [one.key for one in trusted(tmp_path, text).keys] == [KEY]
 
 
 def test_markers(tmp_path: Path) -> None:
-    text = "@revoked " + line("*") + "@cert-authority " + line("*", OTHER)
-    assert found(tmp_path, text) == [(1, KEY.get_fingerprint(), True)], "an authority is no key of the host's"
+    said = trusted(tmp_path, "@revoked " + line("*") + "@cert-authority " + line("*", OTHER))
+    assert said.keys == (), "an authority is no key of the host's"
+    assert [one.key for one in said.authorities] == [OTHER]
+    assert [one.key for one in said.revoked] == [KEY]
 
 
 @pytest.mark.parametrize("comment", ["me@laptop", "Jürgen's machine", "a b c", "\x00"])
@@ -93,24 +102,108 @@ def test_comments_do_not_matter(tmp_path: Path, comment: str) -> None:
 def test_whatever_a_file_holds(text: str) -> None:
     rows = tuple(("f", number, row) for number, row in enumerate(text.splitlines()) if row.strip())
     known = known_hosts.load(rows)
-    known_hosts.keys_of(rows, "box")
-    assert known_hosts.algorithms(known, "box", 22)
+    assert known_hosts.algorithms(known.trusted(known_hosts.names_of("box", 2222)))
+    assert known_hosts.known_as(known, KEY, ["box"]) is None
 
 
 def test_the_known_types_are_asked_for_first(tmp_path: Path) -> None:
-    known = known_hosts.load(entries(tmp_path, line("box.example", ECDSA)))
-    order = known_hosts.algorithms(known, "box.example", 22)
+    order = known_hosts.algorithms(trusted(tmp_path, line("box.example", ECDSA)))
     assert order[0] == "ecdsa-sha2-nistp256"
     assert "ssh-ed25519" in order, "a server that has another one now can show it"
     assert not any("cert" in name for name in order)
     assert len(order) == len(set(order))
-    assert sorted(known_hosts.algorithms(known, "elsewhere", 22)) == sorted(order)
+    assert sorted(known_hosts.algorithms(Trusted())) == sorted(order)
 
 
 def test_certificates_are_asked_for_where_an_authority_is_known(tmp_path: Path) -> None:
-    known = known_hosts.load(entries(tmp_path, "@cert-authority " + line("*.example", ECDSA)))
-    assert "-cert-v01@openssh.com" in known_hosts.algorithms(known, "box.example", 22)[0]
-    assert "-cert-v01@openssh.com" not in known_hosts.algorithms(known, "box", 22)[0]
+    text = "@cert-authority " + line("*.example", ECDSA) + line("box.example")
+    assert "-cert-v01@openssh.com" in known_hosts.algorithms(trusted(tmp_path, text))[0]
+    assert not any("cert" in name for name in known_hosts.algorithms(trusted(tmp_path, text, "box")))
+
+
+def ssh_order(*options: str) -> list[str]:
+    asked = ["ssh", "-F", "none", "-G", *options, "box"]
+    shown = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+    words = dict(row.split(" ", 1) for row in shown.splitlines())
+    return words["hostkeyalgorithms"].split(",")
+
+
+@pytest.mark.parametrize("configured", [None, "+ssh-rsa", "-ecdsa-*", "^rsa-sha2-512", "ssh-rsa,ssh-ed25519"])
+def test_types_are_asked_for_in_the_order_of_ssh(configured: str | None) -> None:
+    given = ("-o", f"HostKeyAlgorithms={configured}") if configured else ()
+    expected = [name for name in ssh_order(*given) if "-cert-" not in name]
+    assert known_hosts.algorithms(Trusted(), configured) == expected
+
+
+def test_of_types_that_are_all_unknown_none_can_be_asked_for() -> None:
+    with pytest.raises(ValueError, match="HostKeyAlgorithms ssh-new: none"):
+        known_hosts.algorithms(Trusted(), "ssh-new")
+
+
+def test_a_known_rsa_key_is_asked_for_without_sha1(tmp_path: Path) -> None:
+    order = known_hosts.algorithms(trusted(tmp_path, line("box.example", RSA)))
+    assert order[:3] == ["rsa-sha2-512", "rsa-sha2-256", "ssh-ed25519"]
+    assert "ssh-rsa" not in order
+    assert "ssh-rsa" in known_hosts.algorithms(trusted(tmp_path, line("box.example", RSA)), "+ssh-rsa")
+    assert "ssh-rsa" not in known_hosts.signatures()
+
+
+@pytest.mark.parametrize(
+    ("names", "host", "port", "alias", "counts"),
+    [
+        ("box.example", "box.example", 2222, None, True),
+        ("[box.example]:2222", "box.example", 2222, "db", False),
+        ("db", "box.example", 2222, "DB", True),
+        ("[db]:2222", "box.example", 2222, "db", False),
+        ("10.0.0.0/8", "10.0.0.7", 22, None, False),
+        ("10.0.0.7", "10.7", 22, None, True),
+        ("10.7", "10.7", 22, None, True),
+        ("[fe80::7]:2222", "FE80:0::7", 2222, None, True),
+        ("[box.example]:*", "box.example", 2222, None, True),
+    ],
+)
+def test_the_name_alone_decides(
+    tmp_path: Path, names: str, host: str, port: int, alias: str | None, counts: bool
+) -> None:
+    assert bool(trusted(tmp_path, line(names), host, port, alias).keys) == counts
+
+
+def test_what_stands_with_the_port_hides_what_stands_without_it(tmp_path: Path) -> None:
+    text = line("[box.example]:2222") + line("box.example", OTHER)
+    assert [one.key for one in trusted(tmp_path, text, port=2222).keys] == [KEY]
+    text = "@cert-authority " + line("[box.example]:2222", OTHER) + line("box.example")
+    said = trusted(tmp_path, text, port=2222)
+    assert ([one.key for one in said.keys], [one.key for one in said.authorities]) == ([KEY], [OTHER])
+
+
+@pytest.mark.parametrize("name", ["box.example", "[box.example]:2222", "10.0.0.7", "[10.0.0.7]:2222"])
+def test_a_key_that_is_revoked_under_any_of_the_names_stays_so(tmp_path: Path, name: str) -> None:
+    """ssh looks for the first name alone where a key stands there; to refuse more does no harm."""
+    for at in ("box.example", "[box.example]:2222"):
+        known = known_hosts.load(entries(tmp_path, line(at) + "@revoked " + line(name)))
+        addresses = known_hosts.names_of("10.0.0.7", 2222)
+        said = known.trusted(known_hosts.names_of("box.example", 2222), addresses)
+        assert [one.key for one in said.revoked] == [KEY]
+
+
+def test_a_key_that_stands_under_another_name_is_told_by_it(tmp_path: Path) -> None:
+    def told(text: str) -> str:
+        error = refused(tmp_path, text)
+        assert (error.code, error.hint) == ("HOST_KEY_UNKNOWN", "rbee nodes trust 'n 1'")
+        return error.message.partition("; ")[2].replace(str(tmp_path), "")
+
+    but = ", but only its own name counts"
+    assert told(line("a", OTHER) + line("10.0.0.7")) == (
+        f"this very key is known as 10.0.0.7 (/known_hosts line 2){but}"
+    )
+    assert told(line("older,10.0.0.7")) == f"this very key is known as 10.0.0.7 (/known_hosts line 1){but}"
+    assert told(line("older")) == f"this very key is known as older (/known_hosts line 1){but}"
+    assert told("@revoked " + line("older")) == ""
+    path = tmp_path / "hashed"
+    for name, shown in (("10.0.0.7", "10.0.0.7"), ("older", "a name that is hashed")):
+        path.write_text(line(name))
+        subprocess.run(["ssh-keygen", "-q", "-H", "-f", path], check=True, capture_output=True)
+        assert told(path.read_text()) == f"this very key is known as {shown} (/known_hosts line 1){but}"
 
 
 def refused(
@@ -121,7 +214,8 @@ def refused(
 ) -> HostKeyUnknown | HostKeyChanged:
     target = destination.of_node(Node("n 1", "box.example", user="ada"))
     error = asyncssh.HostKeyNotVerifiable(f"{reason} for host box.example")
-    return host_key_refused(target, entries(directory, text), presented, error)
+    known = known_hosts.load(entries(directory, text))
+    return host_key_refused(target, known, presented, error, address="10.0.0.7")
 
 
 def test_unknown_changed_and_revoked_are_told_apart(tmp_path: Path) -> None:
