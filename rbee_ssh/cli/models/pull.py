@@ -9,7 +9,6 @@ import click
 
 from rbee_ssh.cli import shapes
 from rbee_ssh.cli.context import Cli, pass_cli
-from rbee_ssh.cli.models.push import receivers
 from rbee_ssh.cli.options import command, tag_option
 from rbee_ssh.cli.text import size
 from rbee_ssh.errors import RbeeError, UsageInvalid
@@ -45,7 +44,12 @@ def pull(
       rbee models pull hf:bartowski/SmolLM2-135M-Instruct-GGUF:Q4_K_M --node workstation
       rbee models pull https://example.org/models/tiny.gguf --tag gpu
     """
-    names = receivers(cli, nodes, tags, "pull", reference)
+    names = cli.nodes(nodes, tags)
+    if not nodes and not tags and len(names) > 1:
+        raise UsageInvalid(
+            "to which node? The inventory has several",
+            hint=f"rbee models pull {shlex.quote(reference)} --node {names[0]}   # or --tag",
+        )
     if detach and via == "here":
         raise UsageInvalid(
             "--detach is for a node that fetches by itself; with --via here this machine does",

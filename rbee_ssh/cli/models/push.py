@@ -35,7 +35,12 @@ def push(cli: Cli, file: str, nodes: tuple[str, ...], tags: tuple[str, ...]) -> 
       rbee models push ./tiny.gguf --node workstation
       rbee models push ./large-00001-of-00003.gguf --tag gpu
     """
-    names = receivers(cli, nodes, tags, "push", file)
+    names = cli.nodes(nodes, tags)
+    if not nodes and not tags and len(names) > 1:
+        raise UsageInvalid(
+            "to which node? The inventory has several",
+            hint=f"rbee models push {shlex.quote(file)} --node {names[0]}   # or --tag",
+        )
     if file.startswith("hf:") or "://" in file:
         named = shlex.quote(file)
         raise UsageInvalid(
@@ -53,21 +58,6 @@ def push(cli: Cli, file: str, nodes: tuple[str, ...], tags: tuple[str, ...]) -> 
 
     failed = cli.run(lambda pool: pushes.push(pool, Path(file), names, done.append), resumes=True)
     report(cli, done, failed)
-
-
-def receivers(cli: Cli, nodes: tuple[str, ...], tags: tuple[str, ...], command: str, model: str) -> list[str]:
-    """The nodes that get a model: those that were named, or the only one.
-
-    Raises:
-        UsageInvalid: none was named, and there are several.
-    """
-    names = cli.nodes(nodes, tags)
-    if not nodes and not tags and len(names) > 1:
-        raise UsageInvalid(
-            "to which node? The inventory has several",
-            hint=f"rbee models {command} {shlex.quote(model)} --node {names[0]}   # or --tag",
-        )
-    return names
 
 
 def report(cli: Cli, done: list[Pushed], failed: Mapping[str, RbeeError]) -> None:
