@@ -12,7 +12,6 @@ import click
 
 from rbee_ssh.cli import prompt as prompts
 from rbee_ssh.cli.context import Cli, pass_cli
-from rbee_ssh.cli.event_loop import run_async
 from rbee_ssh.cli.options import DURATION, command
 from rbee_ssh.cli.prompt import read_schema
 from rbee_ssh.cli.text import span
@@ -81,12 +80,8 @@ def infer(cli: Cli, /, words: tuple[str, ...], prompt: str | None, **options: An
 
     from rbee_ssh.workers.infer import infer as answer
 
-    async def work() -> None:
-        async with cli.pool() as pool:
-            await answer(pool, request, emit)
-
     try:
-        run_async(work, stream=True)
+        cli.run(lambda pool: answer(pool, request, emit), stream=True)
     finally:
         console.end_answer()
 

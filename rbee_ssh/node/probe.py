@@ -11,17 +11,22 @@ from rbee_ssh.node.facts import SCRIPTS, Facts, arguments, parse_facts
 from rbee_ssh.node.scripts import LIB, LOOK, compose
 from rbee_ssh.ssh import script
 from rbee_ssh.ssh.connection import Connection
+from rbee_ssh.ssh.script import Script
 
 # Seconds: what facts.sh gives its programs (`enough`), and some more for a slow node and the way there.
 LIMIT = 30.0
 _SPLIT = "section\tfacts"
-BODY = compose(
-    LIB,
-    LOOK,
-    then="rbee_init && rbee_sweep && rbee_show_all && "
-    "case $5 in *brief*) ;; *) rbee_sockets && printf 'sockets\\t%s\\n' \"$SOCKETS\" ;; esac\n"
-    "printf 'section\\tfacts\\n'",
-) + compose(*SCRIPTS)
+BODY = Script(
+    compose(
+        LIB,
+        LOOK,
+        then="rbee_init && rbee_sweep && rbee_show_all && "
+        "case $5 in *brief*) ;; *) rbee_sockets && printf 'sockets\\t%s\\n' \"$SOCKETS\" ;; esac\n"
+        "printf 'section\\tfacts\\n'",
+    )
+    + compose(*SCRIPTS),
+    "probe",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from rbee_ssh.errors import RegistryLocked
 from rbee_ssh.reporter import Reporter
 
 SAY_AFTER = 1.0  # seconds of waiting before the user is told what for
+log = logging.getLogger("rbee.registry")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,7 @@ def _acquire(path: Path, mode: int, timeout: float, reporter: Reporter) -> int:
             # Whoever deletes the state directory takes the lock file with it. A lock on a deleted file
             # would keep nobody out.
             if _is_at(descriptor, path):
+                log.debug("lock had after %.0f ms", (time.monotonic() - began) * 1000)
                 kept, descriptor = descriptor, -1
                 return kept
         finally:

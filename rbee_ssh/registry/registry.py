@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MAX_FACTS = 256  # oldest written goes first; a node has a handful
+log = logging.getLogger("rbee.registry")
 _CLIENT_ID = re.compile(r"[0-9a-f]{16}")
 
 
@@ -74,14 +76,17 @@ class Registry:
 
     def put(self, entry: WorkerEntry) -> None:
         """Remembers `entry`, in the place of the one of its node with its id, whose requests it inherits."""
+        log.debug("remember worker %s on %s", entry.id, entry.node)
         self._change(lambda stored: entries.put(stored, entry))
 
     def forget(self, node: str, worker_id: str) -> None:
         """Forgets the worker, if it is known."""
+        log.debug("forget worker %s", worker_id)
         self._change(lambda stored: {key: it for key, it in stored.items() if key != (node, worker_id)})
 
     def sync_node(self, node: str, told: list[WorkerEntry]) -> None:
         """Replaces everything remembered of `node` by what it told now; surviving ids keep their requests."""
+        log.debug("%s has %d workers", node, len(told))
         self._change(lambda stored: entries.synced(stored, node, told))
 
     def facts(self, key: str) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import platform
 import time
 from typing import Any
@@ -30,6 +31,7 @@ _CIPHERS = (
     "aes256-ctr",
 )
 
+log = logging.getLogger("rbee.ssh")
 
 _Keys = list[asyncssh.SSHKey]
 
@@ -82,6 +84,9 @@ class _Client(asyncssh.SSHClient):
 
         conn._validate_openssh_host_certificate = validate  # type: ignore[method-assign, assignment]
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        log.info("%s: %s", self._target.label, "closed" if exc is None else f"lost: {exc}")
+
     def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
         self.presented = key
         return False
@@ -110,6 +115,7 @@ async def login(
         # asyncssh leaves that to the server, and unpacks whatever a packet becomes: 100 KiB may be 100 MiB.
         options["compression_algs"] = ["none"]
     async with identities.offer(target) as offered:
+        log.debug("%s: login as %s, %d keys to offer", target.label, target.user, len(offered.keys))
         try:
             ssh = await asyncssh.connect(
                 target.alias,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import secrets
+import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +21,19 @@ MAX_LINES = 50_000  # of a byte or two each they would take fifty times the memo
 MAX_NOISE = 256 * 1024
 # sshd refuses a session over MaxSessions; the one in the way is usually about to end.
 SESSION_WAITS = (0.1, 0.3, 1.0, 2.0)
+
+log = logging.getLogger("rbee.script")
+
+
+class Script(str):
+    """A script's text, and what the log calls it."""
+
+    def __new__(cls, text: str, name: str) -> Script:
+        script = super().__new__(cls, text)
+        script.name = name
+        return script
+
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +193,7 @@ async def running(
     text = wrap(body, args, marker, payload=payload)
     async with connection.sessions:
         process = await _session(connection)
+        began = time.monotonic()
         told = None if errors else asyncio.ensure_future(_errors(process))
         try:
             # A login shell may have ended by now: what it said, or that there is no marker, tells.
@@ -202,6 +218,14 @@ async def running(
             with contextlib.suppress(asyncssh.Error, OSError, TimeoutError):
                 async with asyncio.timeout(2):
                     await process.wait_closed()
+            # Neither its arguments nor its output: both may hold what is nobody's business.
+            log.debug(
+                "%s on %s: %.0f ms, %s",
+                body.name if isinstance(body, Script) else body.split(None, 1)[0],
+                connection.name,
+                (time.monotonic() - began) * 1000,
+                "cut off" if process.returncode is None else f"exit status {process.returncode}",
+            )
 
 
 async def run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +23,7 @@ BODY = compose(
     CLEANUP,
     then='rbee_init && rbee_cleanup "$@" && rbee_show_all',
 )
+log = logging.getLogger("rbee.worker")
 JUST_USED = "used a moment ago"  # what keeps a worker whose idle time, counted in ticks, is long enough
 
 
@@ -75,6 +77,7 @@ async def _cleanup(pool: ConnectionPool, *, idle: float, dry_run: bool, any_owne
             return
         remember(pool, name, seen)
         for word, worker_id, why in seen.results:
+            log.info("%s: clean up worker %s: %s %s", name, worker_id, word, why)
             if word == "stopped":
                 stopped.append(worker_id)
             elif word == "kept":

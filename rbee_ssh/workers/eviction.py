@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,6 +34,7 @@ EVICT = Path(__file__).with_name("evict.sh")
 BODY = compose(LIB, LOOK, STOP, EVICT, then='rbee_init && rbee_evict "$@"')
 # Each round stops what is known to be enough; a further one is for what came in between.
 ROUNDS = 3
+log = logging.getLogger("rbee.place")
 
 
 async def ensure(
@@ -56,6 +58,9 @@ async def ensure(
         if found is None:
             return prepared, None
         both = balances(prepared, found, pool.registry.client_id())
+        node = prepared.connection.name
+        for one in both:
+            log.info("%s: needs %d bytes of %s, has %d", node, one.need.total, one.kind, one.have)
         short = [one for one in both if one.short]
         if not short:
             return prepared, fit.room(found, both)
@@ -227,6 +232,7 @@ async def _make_room(pool: ConnectionPool, prepared: Prepared, short: list[Memor
     complain(prepared.connection, seen)
     stopped = False
     for word, worker_id, why in seen.results:
+        log.info("%s: to make room, worker %s: %s %s", node, worker_id, word, why)
         if word in ("stopped", "unknown"):  # by us, or by somebody else
             stopped = True
             pool.registry.forget(node, worker_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import logging
 from collections.abc import Callable, Sequence
 
 from rbee_ssh import inventory as inventories
@@ -16,6 +17,8 @@ from rbee_ssh.workers.types import Event, InferRequest
 
 # A worker can be stopped between being found and being asked, by its lease or a cleanup: then the next one.
 TRIES = 5
+
+log = logging.getLogger("rbee.worker")
 
 
 async def infer(pool: ConnectionPool, request: InferRequest, emit: Callable[[Event], None]) -> None:
@@ -62,10 +65,13 @@ async def _answer(pool: ConnectionPool, request: InferRequest, emit: Callable[[E
             await _put_right(pool, missed)
         if serving is None:
             serving = await _full(pool, request)
+        entry = serving.entry
+        log.info("%s: ask worker %s, reused: %s", entry.node, entry.id, serving.reused)
         try:
             await ask(pool, serving, request, emit)
             return
         except WorkerGone as error:
+            log.info("%s: worker %s is gone: %r", entry.node, entry.id, error.__cause__)
             refused = isinstance(error.__cause__, ChannelRefused) or not serving.entry.api_key
             missed, serving = serving if refused else None, None
         except ApiKeyRejected:

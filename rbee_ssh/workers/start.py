@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import secrets
 import time
 from collections.abc import Iterable
@@ -30,6 +31,9 @@ from rbee_ssh.workers.types import LIVE_STATES, Worker, WorkerRequest
 START = Path(__file__).with_name("start.sh")
 # Between our look and our request a worker can be retired, or another one can take its room: we look again.
 TRIES = 4
+
+place_log = logging.getLogger("rbee.place")
+log = logging.getLogger("rbee.worker")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,16 @@ async def acquire(pool: ConnectionPool, request: WorkerRequest) -> Acquired:
 async def _acquire(pool: ConnectionPool, request: WorkerRequest) -> Acquired | None:
     able = await prepare_all(pool, request)
     chosen = able[0] if len(able) == 1 else await _place(pool, able, evict=request.evict)
+    engine = chosen.choice.engine
+    place_log.info(
+        "%s: %s %s at %s, computing on %s; worker that serves this: %s",
+        chosen.request.node.name,
+        engine.name,
+        engine.version,
+        engine.path,
+        chosen.choice.backend,
+        chosen.same.id if chosen.same else None,
+    )
     if chosen.choice.warning:
         pool.reporter.warn(chosen.choice.warning)
     for problem in chosen.facts.problems:
@@ -157,20 +171,20 @@ async def _place(pool: ConnectionPool, able: list[Prepared], *, evict: bool) -> 
                 pool.reporter.detail(answer.message)
         able = [prepared for prepared, _ in told]
         offers = [eviction.offer(prepared, estimate, owner) for prepared, estimate in told]
-    name = placement.choose(
-        [
-            placement.Candidate(
-                node=one.request.node.name,
-                ready=one.same is not None and one.same.state in ("idle", "busy"),
-                live=one.same is not None,
-                has_model=one.model is not None,
-                need_bytes=offered.need,
-                have_bytes=offered.have,
-                room_bytes=offered.room if evict else 0,
-            )
-            for one, offered in zip(able, offers, strict=True)
-        ]
-    )
+    candidates = [
+        placement.Candidate(
+            node=one.request.node.name,
+            ready=one.same is not None and one.same.state in ("idle", "busy"),
+            live=one.same is not None,
+            has_model=one.model is not None,
+            need_bytes=offered.need,
+            have_bytes=offered.have,
+            room_bytes=offered.room if evict else 0,
+        )
+        for one, offered in zip(able, offers, strict=True)
+    ]
+    place_log.info("to choose from: %s", candidates)
+    name = placement.choose(candidates)
     return next(prepared for prepared in able if prepared.request.node.name == name)
 
 
@@ -254,6 +268,12 @@ async def _find_or_start(
     if not seen.new:
         del pool.started[worker_id]
     record = seen.records[-1] if seen.records else None
+    log.info(
+        "%s of %s: %s",
+        connection.name,
+        worker_id,
+        f"worker {record.id} is {record.state}, started by this: {seen.new}" if record else "no worker",
+    )
     if record is None or record.state in ("stopping", "stopped"):
         return None
     if record.state not in LIVE_STATES:
@@ -265,6 +285,7 @@ async def _find_or_start(
             raise failures.start_timeout(record, connection.name, record.id, patience, "did not answer")
         if record.state in ("starting", "loading") or not reused:
             record = await wait_ready(connection, engine, record, model.total, pool.reporter)
+            log.info("%s: worker %s is ready", connection.name, record.id)
     except Stopped:
         pool.reporter.say(f"another command stopped worker {record.id} on {connection.name}; looking again")
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,8 @@ STOP = Path(__file__).with_name("stop.sh")
 BODY = compose(LIB, LOOK, STOP, then='rbee_init && rbee_stop "$@"')
 # stop.sh says a word every 5 s, but for the 10 s that it may wait for the lock.
 SILENCE = 20.0
+
+log = logging.getLogger("rbee.worker")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,8 @@ async def stop_on(connection: Connection, ids: Sequence[str], *, drain: float) -
     )
     seen = records.parse(result.stdout.split("\n"))
     complain(connection, seen)
+    for word, worker_id, why in seen.results:
+        log.info("%s: stop worker %s: %s %s", connection.name, worker_id, word, why)
     return seen
 
 

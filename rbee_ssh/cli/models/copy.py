@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING
 import click
 
 from rbee_ssh.cli.context import Cli, pass_cli
-from rbee_ssh.cli.event_loop import run_async
 from rbee_ssh.cli.models.push import report
 from rbee_ssh.cli.options import command, tag_option
 from rbee_ssh.errors import UsageInvalid
 from rbee_ssh.wording import without_secrets
 
 if TYPE_CHECKING:
-    from rbee_ssh.errors import RbeeError
     from rbee_ssh.library.push import Pushed
 
 
@@ -49,8 +47,5 @@ def copy(cli: Cli, reference: str, origin: str | None, nodes: tuple[str, ...], t
 
     done: list[Pushed] = []
 
-    async def work() -> dict[str, RbeeError]:
-        async with cli.pool() as pool:
-            return await replicate.copy(pool, reference, origin, names, done.append)
-
-    report(cli, done, run_async(work, resumes=True))
+    failed = cli.run(lambda pool: replicate.copy(pool, reference, origin, names, done.append), resumes=True)
+    report(cli, done, failed)

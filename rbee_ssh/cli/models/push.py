@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from rbee_ssh.cli.context import Cli, pass_cli
-from rbee_ssh.cli.event_loop import run_async
+from rbee_ssh.cli.models import shapes
 from rbee_ssh.cli.options import command, tag_option
-from rbee_ssh.cli.text import size, unreachable
+from rbee_ssh.cli.text import size
 from rbee_ssh.errors import UsageInvalid
 from rbee_ssh.wording import without_secrets
 
@@ -57,23 +57,17 @@ def push(cli: Cli, file: str, nodes: tuple[str, ...], tags: tuple[str, ...]) -> 
 
     done: list[Pushed] = []
 
-    async def work() -> dict[str, RbeeError]:
-        async with cli.pool() as pool:
-            return await pushes.push(pool, Path(file), names, done.append)
-
-    report(cli, done, run_async(work, resumes=True))
+    failed = cli.run(lambda pool: pushes.push(pool, Path(file), names, done.append), resumes=True)
+    report(cli, done, failed)
 
 
 def report(cli: Cli, done: list[Pushed], failed: Mapping[str, RbeeError]) -> None:
     """Where the model is now, and where it could not be brought; exit status 1 for those."""
     if cli.as_json:
-        from rbee_ssh.cli.models import shapes
-
         cli.console.json(shapes.pushed(done, failed))
     else:
         for one in done:
             cli.console.line(f"{one.node}: {one.path} ({size(one.size)})")
-    for name, error in failed.items():
-        cli.console.error(unreachable(name, error))
+    cli.console.unreachable(failed, failed=True)
     if failed:
         click.get_current_context().exit(1)

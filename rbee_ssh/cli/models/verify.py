@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import click
 
 from rbee_ssh.cli.context import Cli, pass_cli
-from rbee_ssh.cli.event_loop import run_async
+from rbee_ssh.cli.models import shapes
 from rbee_ssh.cli.options import command, tag_option
-from rbee_ssh.cli.text import unreachable
 
 if TYPE_CHECKING:
     from rbee_ssh.library.stores import Unreachable, Verification
     from rbee_ssh.models.node_store import StoredModel
+    from rbee_ssh.ssh.pool import ConnectionPool
 
 _WORDS = {
     "same": "as it was",
@@ -53,19 +53,16 @@ def verify(cli: Cli, reference: str | None, nodes: tuple[str, ...], tags: tuple[
             model = verdict.model
             console.line(f"{model.id} on {model.node}: {model.name} {_WORDS[verdict.state]}")
 
-    async def work() -> Unreachable:
-        async with cli.pool() as pool:
-            if reference is not None:
-                models, silent = await stores.copies(pool, reference, names)
-            else:
-                found, silent = await stores.store_contents(pool, names)
-                models = [model for contents in found for model in contents.models]
-            return {**silent, **await stores.verify(pool, models, on_verdict)}
+    async def work(pool: ConnectionPool) -> Unreachable:
+        if reference is not None:
+            models, silent = await stores.copies(pool, reference, names)
+        else:
+            found, silent = await stores.store_contents(pool, names)
+            models = [model for contents in found for model in contents.models]
+        return {**silent, **await stores.verify(pool, models, on_verdict)}
 
-    silent = run_async(work)
+    silent = cli.run(work)
     if cli.as_json:
-        from rbee_ssh.cli.models import shapes
-
         console.json(shapes.verified(verdicts, silent))
     elif not verdicts and not silent:
         console.say("no models")
@@ -73,8 +70,7 @@ def verify(cli: Cli, reference: str | None, nodes: tuple[str, ...], tags: tuple[
     for verdict in wrong:
         model = verdict.model
         console.error(f"{model.name} on {model.node} {_WORDS[verdict.state]}\nhint: {again(model)}")
-    for name, error in silent.items():
-        console.error(unreachable(name, error))
+    console.unreachable(silent, failed=True)
     if silent or wrong:
         click.get_current_context().exit(1)
 
