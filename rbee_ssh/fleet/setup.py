@@ -13,11 +13,11 @@ from rbee_ssh.errors import RbeeError, SetupFailed
 from rbee_ssh.inventory import Node
 from rbee_ssh.node.facts import Facts
 from rbee_ssh.node.probe import probe
+from rbee_ssh.node.remedies import ssh_words
 from rbee_ssh.provision.plan import ArchivePlan, Machine, Plan, SetupRequest, matches, plan
 from rbee_ssh.ssh import script
 from rbee_ssh.ssh.connection import Connection
 from rbee_ssh.ssh.pool import ConnectionPool
-from rbee_ssh.workers.prepare import ssh_words
 
 # Each holds two connections and a thread.
 MAX_AT_ONCE = 32

@@ -68,9 +68,9 @@ class MemoryBudget:
     device_left: int | None = None
 
 
-def room(estimate: Estimate, found: Iterable[MemoryCheck]) -> MemoryBudget:
-    """The room for a worker on a node where nothing of it is short."""
-    by_kind = {one.kind: one for one in found}
+def budget(estimate: Estimate, checks: Iterable[MemoryCheck]) -> MemoryBudget:
+    """Of a worker on a node where nothing is short."""
+    by_kind = {check.kind: check for check in checks}
     ram, device = by_kind.get(RAM), by_kind.get(VRAM)
     return MemoryBudget(
         ram=ram.need.total if ram else estimate.ram.total,
@@ -80,7 +80,7 @@ def room(estimate: Estimate, found: Iterable[MemoryCheck]) -> MemoryBudget:
     )
 
 
-def balances(
+def memory_checks(
     estimate: Estimate, facts: Facts, choice: Choice, records: Iterable[Record], *, path: str, owner: str
 ) -> list[MemoryCheck]:
     """Each kind of memory that the worker will take, and that the node can tell of.
@@ -110,10 +110,10 @@ def ram_spoken_for(records: Iterable[Record], path: str) -> int:
     claimed = 0
     for record in records:
         own, files, _ = record.memory
-        model = record.told("model_path")
+        model = record.spec_text("model_path")
         if record.state in STARTING:
-            shared = record.amount("model_bytes") if model == path else 0
-            claimed += max(record.amount("need_ram") - own - shared, 0)
+            shared = record.spec_number("model_bytes") if model == path else 0
+            claimed += max(record.spec_number("need_ram") - own - shared, 0)
         elif model != path:
             mapped[model] = max(mapped.get(model, 0), files)
     return claimed + sum(mapped.values())
@@ -174,12 +174,12 @@ def _corrected(need: Need, seen: int | None) -> Need:
 def ram_held(record: Record) -> int:
     """What would be free without this worker, and without what it still needs."""
     own, files, _ = record.memory
-    return max(own + files, record.amount("need_ram") if record.state in STARTING else 0)
+    return max(own + files, record.spec_number("need_ram") if record.state in STARTING else 0)
 
 
 def device_held(record: Record) -> int:
     """What it was expected to take of its GPUs: no tool tells that of one process on every kind of GPU."""
-    return record.amount("need_device")
+    return record.spec_number("need_device")
 
 
 def _together(estimate: Estimate) -> Need:
@@ -203,8 +203,8 @@ def _beside(records: Iterable[Record], choice: Choice, states: Iterable[str]) ->
     mine = devices(choice.device)
     found = []
     for record in records:
-        theirs = devices(record.told("device"))
-        on_it = record.told("backend") == choice.backend and (not mine or not theirs or mine & theirs)
+        theirs = devices(record.spec_text("device"))
+        on_it = record.spec_text("backend") == choice.backend and (not mine or not theirs or mine & theirs)
         if on_it and record.state in states:
             found.append(record)
     return found
@@ -217,11 +217,11 @@ def _holders(
     found = [
         MemoryHolder(
             id=record.id,
-            model=record.told("model"),
+            model=record.spec_text("model"),
             state=record.state,
             held=held(record),
-            ours=record.told("owner") == owner,
-            there=record.told("backend") in backends,
+            ours=record.spec_text("owner") == owner,
+            there=record.spec_text("backend") in backends,
             created=record.created or 0.0,
         )
         for record in records

@@ -10,7 +10,6 @@ from rbee_ssh.registry import WorkerEntry
 from rbee_ssh.ssh.pool import ConnectionPool
 from rbee_ssh.ssh.quote import quote
 from rbee_ssh.workers import records
-from rbee_ssh.workers.records import remember, snapshot
 from rbee_ssh.workers.types import LIVE_STATES, Worker
 
 
@@ -32,15 +31,17 @@ async def list_workers(
     async def one(name: str) -> None:
         try:
             connection = await pool.connect(name, tries=1 if len(names) > 1 else None)
-            seen = await snapshot(connection)
+            snapshot = await records.look(connection)
         except RbeeError as error:
             if error.exit_status == 2:
                 raise
             unreachable[name] = error
             found[name] = [_unknown(entry) for entry in pool.registry.workers(name)]
             return
-        remember(pool, name, seen)
-        found[name] = [records.worker(record, name) for record in seen.records if record.state != "stopped"]
+        records.remember(pool, name, snapshot)
+        found[name] = [
+            records.worker(record, name) for record in snapshot.records if record.state != "stopped"
+        ]
 
     await asyncio.gather(*(one(name) for name in names))
     if pool.inventory.nodes.keys() <= set(names):

@@ -1,11 +1,15 @@
-"""Which node serves a request that names none. Pure."""
+"""Which node serves a request that names none."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rbee_ssh.errors import RamShort
+from rbee_ssh.errors import RamShort, RbeeError
+from rbee_ssh.ssh.pool import ConnectionPool
+from rbee_ssh.workers import eviction
+from rbee_ssh.workers.prepare import Prepared
 
 MIB = 2**20
 
@@ -20,12 +24,53 @@ class Candidate:
     has_model: bool
     need_bytes: int | None  # of the device it would run on
     have_bytes: int | None  # free there, without what others will still take
-    room_bytes: int = 0  # what stopping idle workers would add
+    evictable_bytes: int = 0  # what stopping idle workers would add
+
+
+async def place(pool: ConnectionPool, prepared: Sequence[Prepared]) -> Prepared:
+    """The node that serves: see `choose`.
+
+    Raises:
+        RamShort: it fits nowhere.
+        RbeeError: of the first node, when none can tell what it would take.
+    """
+    if len(prepared) == 1:
+        return prepared[0]
+    owner = pool.registry.client_id()
+    if any(node.same is not None for node in prepared):
+        offers = [eviction.MemoryOffer()] * len(prepared)  # one of those it will be
+    else:
+        answers = await asyncio.gather(
+            *(eviction.expected(pool, node) for node in prepared), return_exceptions=True
+        )
+        estimates = [answer for answer in answers if not isinstance(answer, BaseException)]
+        for answer in answers:
+            if isinstance(answer, BaseException) and (not isinstance(answer, RbeeError) or not estimates):
+                raise answer
+            if isinstance(answer, RbeeError):
+                pool.reporter.detail(answer.message)
+        prepared = [node for node, _ in estimates]
+        offers = [eviction.offer(node, need, owner) for node, need in estimates]
+    name = choose(
+        [
+            Candidate(
+                node=node.request.node.name,
+                ready=node.same is not None and node.same.state in ("idle", "busy"),
+                live=node.same is not None,
+                has_model=node.model.files is not None,
+                need_bytes=offer.need,
+                have_bytes=offer.have,
+                evictable_bytes=offer.evictable if node.request.evict else 0,
+            )
+            for node, offer in zip(prepared, offers, strict=True)
+        ]
+    )
+    return next(node for node in prepared if node.request.node.name == name)
 
 
 def choose(candidates: Sequence[Candidate]) -> str:
     """A ready worker's node, else one where it is loading, else the most free memory that it fits. Where it
-    fits only if others are stopped comes last.
+    fits only if others are stopped comes last. Pure.
 
     Raises:
         RamShort: it fits nowhere.
@@ -33,8 +78,8 @@ def choose(candidates: Sequence[Candidate]) -> str:
     for serving in ([c for c in candidates if c.ready], [c for c in candidates if c.live]):
         if serving:
             return serving[0].node
-    for makes_room in (False, True):
-        fitting = [c for c in candidates if _fits(c, makes_room)]
+    for evict in (False, True):
+        fitting = [c for c in candidates if _fits(c, evict)]
         if fitting:
             # A node that has the file is worth a good deal of memory: nothing needs to be sent.
             return max(fitting, key=lambda c: (c.has_model, c.have_bytes or 0)).node
@@ -50,7 +95,8 @@ def choose(candidates: Sequence[Candidate]) -> str:
     )
 
 
-def _fits(one: Candidate, makes_room: bool) -> bool:
-    if one.need_bytes is None or one.have_bytes is None:
+def _fits(candidate: Candidate, evict: bool) -> bool:
+    if candidate.need_bytes is None or candidate.have_bytes is None:
         return True
-    return one.have_bytes + (one.room_bytes if makes_room else 0) >= one.need_bytes
+    evictable = candidate.evictable_bytes if evict else 0
+    return candidate.have_bytes + evictable >= candidate.need_bytes

@@ -1,10 +1,11 @@
-"""What a node told of its workers (node/snapshot.sh), as values. All of it is data from a stranger."""
+"""A node's workers as it tells of them (node/snapshot.sh), as values. All of it is data from a stranger."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from rbee_ssh.node import script_errors
@@ -20,6 +21,7 @@ from rbee_ssh.workers.types import LIVE_STATES, STATES, Worker
 MAX_WORKERS = 1000
 _LONGEST = 64 * 1024  # characters of one value
 
+STOP = Path(__file__).with_name("stop.sh")
 LOOK_BODY = compose(LIB, LOOK, then="rbee_init && rbee_sweep && rbee_show_all")
 
 
@@ -72,12 +74,12 @@ class Record:
             return None
         return float(created)
 
-    def told(self, key: str) -> str:
+    def spec_text(self, key: str) -> str:
         """A text of the spec, empty when it is missing or something else."""
         value = self.spec.get(key)
         return value if isinstance(value, str) else ""
 
-    def amount(self, key: str) -> int:
+    def spec_number(self, key: str) -> int:
         """A number of the spec, 0 when it is missing or something else."""
         value = self.spec.get(key)
         return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**60 else 0
@@ -93,7 +95,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class WorkerSnapshot:
-    """Everything a look brought: the workers, where new ones go, and what else the script said."""
+    """Everything that a script told: the workers, where new ones go, and what came of it."""
 
     records: tuple[Record, ...] = ()
     root: str = ""
@@ -107,11 +109,7 @@ class WorkerSnapshot:
 
     def record(self, worker_id: str) -> Record | None:
         """The newest word on a worker: a script may show it more than once."""
-        found = None
-        for record in self.records:
-            if record.id == worker_id:
-                found = record
-        return found
+        return next((record for record in reversed(self.records) if record.id == worker_id), None)
 
 
 _TOP = {"root": "root", "sockets": "sockets", "boot-id": "boot_id", "problem": "problem"}
@@ -178,8 +176,8 @@ def worker(record: Record, node: str) -> Worker:
     return Worker(
         id=record.id,
         node=node,
-        model=record.told("model"),
-        engine=record.told("engine"),
+        model=record.spec_text("model"),
+        engine=record.spec_text("engine"),
         state=record.state,
         endpoint=endpoint,
         pid=record.number("pid"),
@@ -187,14 +185,14 @@ def worker(record: Record, node: str) -> Worker:
         idle_seconds=None if idle is None else idle * 5,
         lease_seconds=lease if lease is not None else 3600,
         log=record.text("directory") + "/log",
-        owner=record.told("owner"),
+        owner=record.spec_text("owner"),
         match=record.text("match"),
         exit_status=record.number("exit"),
         problem="\n".join(record.log) or None,
-        context=record.amount("context") or None,
-        parallel=record.amount("parallel") or 1,
+        context=record.spec_number("context") or None,
+        parallel=record.spec_number("parallel") or 1,
         memory=own + files or None,
-        device_memory=(record.amount("need_device") or None) if runs else None,
+        device_memory=(record.spec_number("need_device") or None) if runs else None,
     )
 
 
@@ -205,11 +203,11 @@ def entry(record: Record, node: str, requests: tuple[str, ...] = ()) -> WorkerEn
     return WorkerEntry(
         id=record.id,
         node=node,
-        owner=record.told("owner"),
+        owner=record.spec_text("owner"),
         match=record.text("match"),
         requests=requests,
-        model=record.told("model"),
-        engine=record.told("engine"),
+        model=record.spec_text("model"),
+        engine=record.spec_text("engine"),
         socket=record.text("socket") or None,
         port=record.port,
         api_key=record.key,
@@ -219,46 +217,64 @@ def entry(record: Record, node: str, requests: tuple[str, ...] = ()) -> WorkerEn
         directory=record.text("directory"),
         state=record.state,
         lease=float(record.number("lease") or 0),
-        alias=record.told("model"),
+        alias=alias_of(record.spec_text("model_path")),
         context=context if isinstance(context, int) else None,
         parallel=parallel if isinstance(parallel, int) else 1,
         created=record.created or 0.0,
     )
 
 
-async def snapshot(connection: Connection) -> WorkerSnapshot:
-    """The workers of a node, now.
+def alias_of(model_path: str) -> str:
+    """What an engine is told to call its model: the file's name. A comma would make several names of it."""
+    return PurePosixPath(model_path).name.replace(",", "_")
+
+
+async def run(
+    connection: Connection,
+    body: str,
+    args: Sequence[str] = (),
+    *,
+    timeout: float = 30.0,
+    silence: float | None = None,
+) -> WorkerSnapshot:
+    """What a script tells of the node's workers. Arguments as of `script.run`.
 
     Raises:
         NodeFault: the connection or its shell.
+        ShellUnusable, NodeLocked: as `complain`.
     """
-    result = await script.run(connection, LOOK_BODY, timeout=30.0)
-    seen = parse(result.stdout.split("\n"))
-    complain(connection, seen)
-    return seen
+    result = await script.run(connection, body, args, timeout=timeout, silence=silence)
+    snapshot = parse(result.stdout.split("\n"))
+    complain(connection, snapshot)
+    return snapshot
 
 
-def complain(connection: Connection, seen: WorkerSnapshot) -> None:
+async def look(connection: Connection) -> WorkerSnapshot:
+    """The workers of a node, now. Raises as `run`."""
+    return await run(connection, LOOK_BODY)
+
+
+def complain(connection: Connection, snapshot: WorkerSnapshot) -> None:
     """Raise what the script said stood in its way.
 
     Raises:
         ShellUnusable: no place for a state directory.
         NodeLocked: another command holds the node's lock, for more than 10 s.
     """
-    if seen.problem:
-        raise script_errors.unwritable(connection.name, seen.problem)
-    if seen.locked_by:
-        raise script_errors.locked(connection.name, seen.locked_by)
+    if snapshot.problem:
+        raise script_errors.unwritable(connection.name, snapshot.problem)
+    if snapshot.locked_by:
+        raise script_errors.locked(connection.name, snapshot.locked_by)
 
 
-def remember(pool: ConnectionPool, node: str, seen: WorkerSnapshot) -> None:
+def remember(pool: ConnectionPool, node: str, snapshot: WorkerSnapshot) -> None:
     """Put what the node told into the registry: the node is the truth."""
-    pool.registry.sync_node(node, [entry(record, node) for record in seen.records])
+    pool.registry.sync_node(node, [entry(record, node) for record in snapshot.records])
 
 
 async def record_of(connection: Connection, worker_id: str) -> Record | None:
     """A single worker's record, None when the node has none of that id."""
-    return (await snapshot(connection)).record(worker_id)
+    return (await look(connection)).record(worker_id)
 
 
 async def still_ours(connection: Connection, entry: WorkerEntry) -> bool:

@@ -5,19 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from rbee_ssh.errors import RbeeError, UsageInvalid, WorkerStalled, WorkerUnknown
 from rbee_ssh.node.scripts import LIB, LOOK, compose
-from rbee_ssh.ssh import script
 from rbee_ssh.ssh.connection import Connection
 from rbee_ssh.ssh.pool import ConnectionPool
 from rbee_ssh.ssh.quote import quote
 from rbee_ssh.workers import records
-from rbee_ssh.workers.listing import tell_of_others
-from rbee_ssh.workers.records import Record, WorkerSnapshot, complain, remember, snapshot
+from rbee_ssh.workers.records import STOP, Record, WorkerSnapshot
 
-STOP = Path(__file__).with_name("stop.sh")
 BODY = compose(LIB, LOOK, STOP, then='rbee_init && rbee_stop "$@"')
 # stop.sh says a word every 5 s, but for the 10 s that it may wait for the lock.
 SILENCE = 20.0
@@ -42,16 +38,8 @@ async def stop_on(connection: Connection, ids: Sequence[str], *, drain: float) -
         NodeFault: the connection or its shell. The supervisors on the node go on regardless.
     """
     term = connection.timeouts.term
-    result = await script.run(
-        connection,
-        BODY,
-        [str(int(drain)), str(int(term)), *ids],
-        timeout=drain + term + 30,
-        silence=SILENCE,
-    )
-    seen = records.parse(result.stdout.split("\n"))
-    complain(connection, seen)
-    return seen
+    args = [str(int(drain)), str(int(term)), *ids]
+    return await records.run(connection, BODY, args, timeout=drain + term + 30, silence=SILENCE)
 
 
 async def stop_workers(
@@ -82,18 +70,18 @@ async def stop_workers(
     async def ask(name: str) -> None:
         try:
             connection = await pool.connect(name, tries=1 if len(names) > 1 else None)
-            seen = await snapshot(connection)
+            snapshot = await records.look(connection)
         except RbeeError as error:
             if error.exit_status == 2:
                 raise
             unreachable[name] = error
             return
-        remember(pool, name, seen)
-        present[name], connections[name] = seen.records, connection
+        records.remember(pool, name, snapshot)
+        present[name], connections[name] = snapshot.records, connection
 
     async def end(name: str, chosen: Sequence[str]) -> None:
         drain = 0.0 if now else pool.inventory.timeouts.drain
-        busy = [one.id for one in present[name] if one.id in chosen and one.state == "busy"]
+        busy = [record.id for record in present[name] if record.id in chosen and record.state == "busy"]
         waits = (
             f"; {', '.join(busy)} may answer for {drain:.0f} s more, without --now" if busy and drain else ""
         )
@@ -103,14 +91,14 @@ async def stop_workers(
         except RbeeError as error:
             unreachable[name] = error
             return
-        for word, worker_id, _ in answer.results:
-            if word == "forced":
+        for outcome, worker_id, _ in answer.results:
+            if outcome == "forced":
                 forced.append(worker_id)
                 pool.reporter.warn(f"worker {worker_id} on {name} did not end on TERM and was killed")
-            elif word == "stopped":
+            elif outcome == "stopped":
                 gone.append(worker_id)
                 pool.registry.forget(worker_id)
-            elif word == "alive":
+            elif outcome == "alive":
                 unreachable[name] = still_there(worker_id, name)
 
     owner = None if any_owner else pool.registry.client_id()
@@ -133,6 +121,8 @@ async def stop_workers(
     else:
         await asyncio.gather(*(empty(name) for name in names))
     if all_:
+        from rbee_ssh.workers.listing import tell_of_others
+
         tell_of_others(pool)
     return StopReport(tuple(gone), tuple(forced), unreachable)
 
@@ -165,7 +155,7 @@ def choose(
     chosen: dict[str, list[str]] = {}
     if not ids:
         for name, record in there:
-            if owner is None or record.told("owner") == owner:
+            if owner is None or record.spec_text("owner") == owner:
                 chosen.setdefault(name, []).append(record.id)
         return chosen
     known = sorted(record.id for _, record in there)

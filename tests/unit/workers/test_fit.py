@@ -20,12 +20,12 @@ from rbee_ssh.workers.fit import (
     MemoryCheck,
     MemoryHolder,
     ShortRequest,
-    balances,
+    budget,
     corrected,
     device_free,
     fitting_context,
+    memory_checks,
     ram_spoken_for,
-    room,
     shortage,
     to_stop,
 )
@@ -49,7 +49,7 @@ def worker(
 
 
 def on_cpu(free: int, *records: Record, need: int = 1000 * MIB) -> MemoryCheck:
-    (found,) = balances(
+    (found,) = memory_checks(
         Estimate(Need(weights=need)),
         Facts(ram_free_bytes=free),
         CPU,
@@ -66,7 +66,7 @@ def test_what_is_free_is_what_there_is() -> None:
 
 
 def test_a_node_that_does_not_tell_has_no_balance() -> None:
-    assert balances(Estimate(Need(1)), Facts(), CPU, [], path="", owner="") == []
+    assert memory_checks(Estimate(Need(1)), Facts(), CPU, [], path="", owner="") == []
 
 
 def test_mapped_files_of_other_models_are_not_free() -> None:
@@ -150,7 +150,7 @@ def test_workers_on_the_same_gpu_only() -> None:
         worker("3" * 12, "idle", backend="vulkan", need_device=900 * MIB),
         worker("4" * 12, "idle", backend="cpu", memory=f"{KIB} {KIB} 0"),
     ]
-    ram, vram = balances(need, Facts(ram_free_bytes=10 * MIB), choice, records, path="", owner="me")
+    ram, vram = memory_checks(need, Facts(ram_free_bytes=10 * MIB), choice, records, path="", owner="me")
     assert ram.kind == RAM
     assert not ram.short
     assert (vram.kind, vram.have, vram.short) == (VRAM, 2500 * MIB, True)
@@ -161,18 +161,18 @@ def test_workers_on_the_same_gpu_only() -> None:
 def test_what_is_left_beside_a_worker() -> None:
     need = Estimate(Need(weights=100), Need(weights=2000 * MIB))
     told = Facts(ram_free_bytes=110)
-    assert room(need, balances(need, told, Choice(LISTED, "vulkan"), [], path="", owner="")) == MemoryBudget(
-        100, 2000 * MIB, ram_left=10, device_left=3000 * MIB
-    )
+    assert budget(
+        need, memory_checks(need, told, Choice(LISTED, "vulkan"), [], path="", owner="")
+    ) == MemoryBudget(100, 2000 * MIB, ram_left=10, device_left=3000 * MIB)
     # What the node does not tell is no limit; what Metal takes of a GPU is the machine's.
-    assert room(need, []) == MemoryBudget(100, 2000 * MIB)
-    metal = balances(need, Facts(ram_free_bytes=2**40), Choice(ENGINE, "metal"), [], path="", owner="")
-    assert room(need, metal).ram == 2000 * MIB
+    assert budget(need, []) == MemoryBudget(100, 2000 * MIB)
+    metal = memory_checks(need, Facts(ram_free_bytes=2**40), Choice(ENGINE, "metal"), [], path="", owner="")
+    assert budget(need, metal).ram == 2000 * MIB
 
 
 def test_metal_computes_in_the_machines_own_memory() -> None:
     need = Estimate(Need(weights=10 * MIB, engine=5 * MIB), Need(weights=900 * MIB, cache=90 * MIB))
-    (found,) = balances(
+    (found,) = memory_checks(
         need, Facts(ram_free_bytes=1000 * MIB), Choice(ENGINE, "metal"), [], path="", owner="me"
     )
     assert found.need.total == (900 + 90 + 5) * MIB
