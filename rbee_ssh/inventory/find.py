@@ -11,11 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rbee_ssh.errors import InventoryInvalid, InventoryNotFound
-from rbee_ssh.inventory.lines import lines
 from rbee_ssh.inventory.parse import build, parse
 from rbee_ssh.inventory.syntax import Fault, invalid, load_toml
 from rbee_ssh.inventory.types import Inventory
-from rbee_ssh.inventory.untrusted import forbidden, owner_problem, untrusted
 from rbee_ssh.wording import quoted
 
 NAME = "inventory.toml"
@@ -49,6 +47,9 @@ class InventorySource:
         """
         if not self.found:
             return parse(text, self.path, file=self.file, home=self.home)
+        from rbee_ssh.inventory.lines import lines
+        from rbee_ssh.inventory.untrusted import forbidden, untrusted
+
         document = load_toml(text, self.file)
         inventory = build(document, text, self.path, file=self.file, home=self.home)
         short = socket.gethostname().partition(".")[0]
@@ -167,6 +168,8 @@ def _read(path: Path, file: str, *, check: bool = False) -> bytes | None:
     try:
         with open(path, "rb", opener=opener) as opened:
             if check:
+                from rbee_ssh.inventory.untrusted import owner_problem, untrusted
+
                 about = os.fstat(opened.fileno())
                 if problem := owner_problem(about.st_mode, about.st_uid, os.lstat(path).st_uid, os.geteuid()):
                     raise untrusted(file, problem, [])

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from rbee_ssh.registry import worker_entry as entries
 from rbee_ssh.registry.lock import locked
 from rbee_ssh.registry.worker_entry import WorkerEntry
-from rbee_ssh.reporter import Reporter
 
 if TYPE_CHECKING:
     from tinydb.table import Table
 
     from rbee_ssh.registry.storage import Database
+    from rbee_ssh.reporter import Reporter
 
 T = TypeVar("T")
 

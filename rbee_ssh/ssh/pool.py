@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rbee_ssh import inventory as inventories
 from rbee_ssh.inventory import Inventory
-from rbee_ssh.registry import Registry
-from rbee_ssh.reporter import Reporter
 from rbee_ssh.ssh.connection import Connection
 from rbee_ssh.ssh.connector import Connector
+
+if TYPE_CHECKING:
+    from rbee_ssh.registry import Registry
+    from rbee_ssh.reporter import Reporter
 
 LATER = 2.0
 

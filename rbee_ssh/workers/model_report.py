@@ -14,7 +14,7 @@ from rbee_ssh.models.gguf import Gguf
 from rbee_ssh.models.memory import Estimate
 from rbee_ssh.ssh.pool import ConnectionPool
 from rbee_ssh.ssh.quote import quote
-from rbee_ssh.workers import eviction, fit
+from rbee_ssh.workers import eviction, fit, worker_memory
 from rbee_ssh.workers.fit import MemoryCheck, MemoryHolder
 from rbee_ssh.workers.locate import locate
 from rbee_ssh.workers.prepare import Prepared, prepare_all
@@ -51,7 +51,7 @@ class OnNode:
         there = self.prepared
         if there is None or there.model.header is None:
             return False
-        return _measured(there, eviction.settings_of(there))
+        return _measured(there, worker_memory.settings_of(there))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +91,13 @@ async def show_model(pool: ConnectionPool, request: WorkerRequest, names: Sequen
         for request, answer in zip(requests, answers, strict=True)
     ]
     first = next((prepared for prepared in able if prepared.model.files is not None), able[0])
-    settings = eviction.settings_of(first)
+    settings = worker_memory.settings_of(first)
     by_context = {
         context: replace(settings, context=context)
         for context in contexts_of(header, request.context, settings.context)
     }
     estimates = tuple(
-        (context, eviction.estimate_of(first, header, each)) for context, each in by_context.items()
+        (context, worker_memory.estimate_of(first, header, each)) for context, each in by_context.items()
     )
     measured = frozenset(context for context, each in by_context.items() if _measured(first, each))
     return Shown(first.model.name, header, first.model.size, settings, estimates, measured, tuple(nodes))
@@ -105,7 +105,7 @@ async def show_model(pool: ConnectionPool, request: WorkerRequest, names: Sequen
 
 def _measured(prepared: Prepared, settings: Tuning) -> bool:
     header = prepared.model.header
-    return header is not None and eviction.label_of(prepared, settings) in header.measured
+    return header is not None and worker_memory.label_of(prepared, settings) in header.measured
 
 
 def contexts_of(header: Gguf, asked: int | None, preset: int) -> list[int]:
@@ -119,10 +119,10 @@ def contexts_of(header: Gguf, asked: int | None, preset: int) -> list[int]:
 
 def on_node(prepared: Prepared, header: Gguf, owner: str) -> OnNode:
     """Whether the model fits on a node now. Pure."""
-    name, settings = prepared.request.node.name, eviction.settings_of(prepared)
+    name, settings = prepared.request.node.name, worker_memory.settings_of(prepared)
     if prepared.choice.backend == "auto" or settings.placed:
         return OnNode(name, prepared)
-    need = eviction.estimate_of(prepared, header, settings)
+    need = worker_memory.estimate_of(prepared, header, settings)
     checks = tuple(eviction.memory_checks(prepared, need, owner))
     short = [check for check in checks if check.short]
     evicted = {holder.id: holder for check in short for holder in fit.to_stop(check)}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from rbee_ssh.errors import RamShort, RbeeError
 from rbee_ssh.ssh.pool import ConnectionPool
-from rbee_ssh.workers import eviction
+from rbee_ssh.workers import eviction, worker_memory
 from rbee_ssh.workers.prepare import Prepared
 
 MIB = 2**20
@@ -41,7 +41,7 @@ async def place(pool: ConnectionPool, prepared: Sequence[Prepared]) -> Prepared:
         offers = [eviction.MemoryOffer()] * len(prepared)  # one of those it will be
     else:
         answers = await asyncio.gather(
-            *(eviction.expected(pool, node) for node in prepared), return_exceptions=True
+            *(worker_memory.expected(pool, node) for node in prepared), return_exceptions=True
         )
         estimates = [answer for answer in answers if not isinstance(answer, BaseException)]
         for answer in answers:

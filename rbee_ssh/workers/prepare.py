@@ -15,7 +15,6 @@ from rbee_ssh.models.store import part_of
 from rbee_ssh.node.choose import Choice, choose_engine, named_engine
 from rbee_ssh.node.facts import Facts, ModelFile
 from rbee_ssh.node.probe import probe
-from rbee_ssh.node.remedies import ssh_words
 from rbee_ssh.ssh.connection import Connection
 from rbee_ssh.ssh.pool import ConnectionPool
 from rbee_ssh.ssh.quote import quote
@@ -168,7 +167,7 @@ def present(request: ResolvedRequest, file: ModelFile) -> FilesOnNode | None:
     if part is not None and file.parts is not None and file.parts < part.count:
         raise ModelInvalid(
             f"{path} on node {name!r} is the first of {part.count} parts, of which {file.parts} are there",
-            hint=f"ssh {ssh_words(request.node, {})} ls -l {quote(quote(path.rpartition('/')[0]))}",
+            hint=_ls(request, path.rpartition("/")[0]),
             details={"node": name, "path": path, "parts": file.parts},
         )
     return FilesOnNode(file.path or path, file.size, file.mtime, total or file.size)
@@ -182,5 +181,11 @@ def _unusable(request: ResolvedRequest, file: ModelFile) -> ModelInvalid:
         hint = f"rbee models rm {quote(path)} --node {name}   # then bring it there again"
     elif file.state == "unreadable":
         problem = "is not readable"
-        hint = f"ssh {ssh_words(request.node, {})} ls -l {quote(quote(path))}"
+        hint = _ls(request, path)
     return ModelInvalid(f"{path} on node {name!r} {problem}", hint=hint, details={"node": name, "path": path})
+
+
+def _ls(request: ResolvedRequest, path: str) -> str:
+    from rbee_ssh.node.remedies import ssh_words
+
+    return f"ssh {ssh_words(request.node, {})} ls -l {quote(quote(path))}"

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import TYPE_CHECKING
 
 from rbee_ssh.engines.base import Engine, Readiness
 from rbee_ssh.errors import ApiKeyRejected, ForwardingRefused, ResponseInvalid, WorkerStartTimeout
-from rbee_ssh.reporter import Reporter
 from rbee_ssh.ssh import http, script
 from rbee_ssh.ssh.connection import ChannelRefused, Connection
 from rbee_ssh.ssh.lean import asyncssh
-from rbee_ssh.ssh.pool import ConnectionPool
 from rbee_ssh.workers import failures
 from rbee_ssh.workers.records import Record, moved, record_of
 from rbee_ssh.workers.types import LIVE_STATES, ServingWorker
+
+if TYPE_CHECKING:
+    from rbee_ssh.reporter import Reporter
+    from rbee_ssh.ssh.pool import ConnectionPool
 
 # How often an answer is looked for: after a tenth of the time that was waited, so that a small model, which
 # loads in a fraction of a second, is not kept waiting.

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from rbee_ssh.node import script_errors
 from rbee_ssh.node.scripts import LIB, LOOK, compose
 from rbee_ssh.node.untrusted_text import plain
 from rbee_ssh.registry import WorkerEntry
@@ -261,10 +260,13 @@ def complain(connection: Connection, snapshot: WorkerSnapshot) -> None:
         ShellUnusable: no place for a state directory.
         NodeLocked: another command holds the node's lock, for more than 10 s.
     """
+    if not snapshot.problem and not snapshot.locked_by:
+        return
+    from rbee_ssh.node import script_errors
+
     if snapshot.problem:
         raise script_errors.unwritable(connection.name, snapshot.problem)
-    if snapshot.locked_by:
-        raise script_errors.locked(connection.name, snapshot.locked_by)
+    raise script_errors.locked(connection.name, snapshot.locked_by)
 
 
 def remember(pool: ConnectionPool, node: str, snapshot: WorkerSnapshot) -> None:

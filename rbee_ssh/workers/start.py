@@ -18,7 +18,7 @@ from rbee_ssh.node.scripts import LIB, LOOK, SUPERVISE, compose, source
 from rbee_ssh.ssh.connection import Connection
 from rbee_ssh.ssh.pool import ConnectionPool
 from rbee_ssh.ssh.quote import quote, words
-from rbee_ssh.workers import eviction, records
+from rbee_ssh.workers import eviction, records, worker_memory
 from rbee_ssh.workers.fit import MemoryBudget
 from rbee_ssh.workers.locate import locate
 from rbee_ssh.workers.prepare import Prepared, prepare_all
@@ -120,7 +120,7 @@ async def _find_or_start(
         pool.reporter.say(
             f"starting {new.engine.name} with {PurePosixPath(files.path).name} on {connection.name}"
         )
-        if warning := eviction.beyond(prepared):
+        if warning := worker_memory.beyond(prepared):
             pool.reporter.warn(warning)
     pool.started[new.id] = connection.name  # before it is: the answer may never reach us
     snapshot = await _run_start(connection, new)
@@ -138,9 +138,7 @@ async def _find_or_start(
     entry = records.entry(record, connection.name, (prepared.request.fingerprint,))
     pool.registry.put(entry)
     if snapshot.new:
-        from rbee_ssh.workers import measured_memory
-
-        pool.later(measured_memory.keep(pool.registry, prepared, record.id))
+        pool.later(worker_memory.keep(pool.registry, prepared, record.id))
     return StartedWorker(connection, entry, not snapshot.new, record)
 
 

@@ -15,10 +15,10 @@ from rbee_ssh.models.reference import HubRef, LocalFileRef
 from rbee_ssh.models.remote import Remote, RemoteFile
 from rbee_ssh.node.choose import Choice
 from rbee_ssh.node.facts import Facts
-from rbee_ssh.workers.eviction import estimate_of, label_of, settings_of, weights_of
 from rbee_ssh.workers.prepare import Prepared
 from rbee_ssh.workers.records import WorkerSnapshot
 from rbee_ssh.workers.resolve import FilesOnNode, Model, ResolvedRequest
+from rbee_ssh.workers.worker_memory import estimate_of, label_of, settings_of, weights_of
 
 GIB = 2**30
 HUB = HubRef("org", "repo")
