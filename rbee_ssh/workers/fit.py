@@ -20,7 +20,7 @@ from rbee_ssh.workers.records import Record
 from rbee_ssh.workers.resolve import STEP
 from rbee_ssh.workers.types import LIVE_STATES
 
-KIB = 1024
+MIB = 2**20
 RAM, VRAM = "RAM", "VRAM"
 STARTING = ("starting", "loading")
 
@@ -92,16 +92,16 @@ def memory_checks(
     """
     records = [record for record in records if record.state in LIVE_STATES]
     shared = choice.backend == "metal"  # the GPU computes in the machine's own memory
-    found = []
+    checks = []
     if (free := facts.ram_free_bytes) is not None:
         need = _together(estimate) if shared else estimate.ram
         holders = _holders(records, owner, ram_held, ("metal", "cpu") if shared else ("cpu",))
-        found.append(MemoryCheck(RAM, need, max(free - ram_spoken_for(records, path), 0), free, holders))
+        checks.append(MemoryCheck(RAM, need, max(free - ram_spoken_for(records, path), 0), free, holders))
     if estimate.device.total and not shared and (free := device_free(facts, choice)) is not None:
         claimed = sum(device_held(record) for record in _beside(records, choice, STARTING))
         holders = _holders(_beside(records, choice, LIVE_STATES), owner, device_held, (choice.backend,))
-        found.append(MemoryCheck(VRAM, estimate.device, max(free - claimed, 0), free, holders))
-    return found
+        checks.append(MemoryCheck(VRAM, estimate.device, max(free - claimed, 0), free, holders))
+    return checks
 
 
 def ram_spoken_for(records: Iterable[Record], path: str) -> int:
@@ -127,8 +127,8 @@ def device_free(facts: Facts, choice: Choice) -> int | None:
     each = each or [gpu.memory_free_bytes for gpu in facts.gpus if gpu.backend == choice.backend]
     if choice.device is not None:
         each = [each[int(index)] for index in choice.device.split(",") if int(index) < len(each)]
-    known = [free for free in each if free is not None]
-    return sum(known) if known and len(known) == len(each) else None
+    free = [size for size in each if size is not None]
+    return sum(free) if free and len(free) == len(each) else None
 
 
 def device_count(facts: Facts, choice: Choice) -> int:
@@ -146,9 +146,8 @@ def to_stop(short: MemoryCheck) -> list[MemoryHolder]:
     for holder in sorted((h for h in short.holders if h.can_go), key=lambda h: h.created):
         if have >= short.need.total:
             break
-        if holder.held:
-            chosen.append(holder)
-            have += holder.held
+        chosen.append(holder)
+        have += holder.held
     return chosen if have >= short.need.total else []
 
 
@@ -165,10 +164,10 @@ def corrected(estimate: Estimate, measured: Mapping[str, int]) -> Estimate:
     )
 
 
-def _corrected(need: Need, seen: int | None) -> Need:
-    if seen is None:
+def _corrected(need: Need, measured: int | None) -> Need:
+    if measured is None:
         return need
-    return replace(need, engine=max(seen - need.weights - need.cache - need.state, 0))
+    return replace(need, engine=max(measured - need.weights - need.cache - need.state, 0))
 
 
 def ram_held(record: Record) -> int:
@@ -194,27 +193,27 @@ def _together(estimate: Estimate) -> Need:
     )
 
 
-def _beside(records: Iterable[Record], choice: Choice, states: Iterable[str]) -> list[Record]:
+def _beside(records: Iterable[Record], choice: Choice, states: Container[str]) -> list[Record]:
     """Workers in these states on the devices that the choice means."""
+    mine = set((choice.device or "").split(","))
 
-    def devices(text: str | None) -> set[str] | None:
-        return set(text.split(",")) if text else None
+    def meets(device: str) -> bool:
+        return not choice.device or not device or bool(mine & set(device.split(",")))
 
-    mine = devices(choice.device)
-    found = []
-    for record in records:
-        theirs = devices(record.spec_text("device"))
-        on_it = record.spec_text("backend") == choice.backend and (not mine or not theirs or mine & theirs)
-        if on_it and record.state in states:
-            found.append(record)
-    return found
+    return [
+        record
+        for record in records
+        if record.state in states
+        and record.spec_text("backend") == choice.backend
+        and meets(record.spec_text("device"))
+    ]
 
 
 def _holders(
     records: Iterable[Record], owner: str, held: Callable[[Record], int], backends: Container[str]
 ) -> tuple[MemoryHolder, ...]:
     """Those that hold something, most first. Only those on these backends would make room by going."""
-    found = [
+    holders = [
         MemoryHolder(
             id=record.id,
             model=record.spec_text("model"),
@@ -225,11 +224,9 @@ def _holders(
             created=record.created or 0.0,
         )
         for record in records
+        if held(record)
     ]
-    return tuple(sorted((one for one in found if one.held), key=lambda one: -one.held))
-
-
-MIB = 2**20
+    return tuple(sorted(holders, key=lambda holder: -holder.held))
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,8 +271,8 @@ def shortage(short: MemoryCheck, wanted: ShortRequest, need_at: Callable[[int], 
         "parts": need.parts,
         "fitting_context": context,
         "workers": [
-            {"id": one.id, "model": one.model, "state": one.state, "bytes": one.held, "ours": one.ours}
-            for one in short.holders
+            {"id": each.id, "model": each.model, "state": each.state, "bytes": each.held, "ours": each.ours}
+            for each in short.holders
         ],
     }
     if kind == VRAM:
@@ -302,21 +299,21 @@ def fitting_context(need_at: Callable[[int], int], have: int, context: int) -> i
     return low * STEP or None
 
 
-def _holder(one: MemoryHolder) -> str:
-    whose = "" if one.ours else ", another control machine's"
-    return f"{one.id} ({one.model}, {up(one.held)} MiB, {one.state}{whose})"
+def _holder(holder: MemoryHolder) -> str:
+    whose = "" if holder.ours else ", another control machine's"
+    return f"{holder.id} ({holder.model}, {up(holder.held)} MiB, {holder.state}{whose})"
 
 
 def _hint(short: MemoryCheck, wanted: ShortRequest, context: int | None) -> str:
     lines = []
     if context is not None:
         lines.append(f"--context {context} fits")
-    enough = [one for one in short.holders if short.have + one.held >= short.need.total]
+    enough = [holder for holder in short.holders if short.have + holder.held >= short.need.total]
     if enough:
-        lines.append(f"rbee workers stop {min(enough, key=lambda one: one.held).id}")
-    elif short.have + sum(one.held for one in short.holders) >= short.need.total:
-        lines.append("rbee workers stop " + " ".join(one.id for one in short.holders))
-    if not wanted.evict and any(one.can_go for one in short.holders):
+        lines.append(f"rbee workers stop {min(enough, key=lambda holder: holder.held).id}")
+    elif short.have + sum(holder.held for holder in short.holders) >= short.need.total:
+        lines.append("rbee workers stop " + " ".join(holder.id for holder in short.holders))
+    if not wanted.evict and any(holder.can_go for holder in short.holders):
         lines.append("without --no-evict, idle workers are stopped to make room")
     if context is None or not lines:
         lines.append("take a smaller quant of the model, or another node")

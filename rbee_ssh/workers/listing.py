@@ -25,10 +25,10 @@ async def list_workers(
         NodeUnknown: a name that is not in the inventory.
     """
     names = list(nodes) or list(pool.inventory.nodes)
-    found: dict[str, list[Worker]] = {}
+    workers: dict[str, list[Worker]] = {}
     unreachable: dict[str, RbeeError] = {}
 
-    async def one(name: str) -> None:
+    async def ask(name: str) -> None:
         try:
             connection = await pool.connect(name, tries=1 if len(names) > 1 else None)
             snapshot = await records.look(connection)
@@ -36,17 +36,17 @@ async def list_workers(
             if error.exit_status == 2:
                 raise
             unreachable[name] = error
-            found[name] = [_unknown(entry) for entry in pool.registry.workers(name)]
+            workers[name] = [_unknown(entry) for entry in pool.registry.workers(name)]
             return
         records.remember(pool, name, snapshot)
-        found[name] = [
+        workers[name] = [
             records.worker(record, name) for record in snapshot.records if record.state != "stopped"
         ]
 
-    await asyncio.gather(*(one(name) for name in names))
+    await asyncio.gather(*(ask(name) for name in names))
     if pool.inventory.nodes.keys() <= set(names):
         tell_of_others(pool)
-    return [worker for name in names for worker in found.get(name, [])], unreachable
+    return [worker for name in names for worker in workers.get(name, [])], unreachable
 
 
 def tell_of_others(pool: ConnectionPool) -> None:
