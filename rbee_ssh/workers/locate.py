@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rbee_ssh.models.reference import HubRef, LocalFileRef, NodeFileRef, UrlRef
-from rbee_ssh.models.store import in_store
 from rbee_ssh.ssh.pool import ConnectionPool
 from rbee_ssh.workers.resolve import Model, ResolvedRequest
 
@@ -74,5 +73,7 @@ def _located(request: ResolvedRequest, source: Source | None, remote: Remote | N
         elif source is not None:
             path = source.stored_as(node.models_dir)
     elif remote is not None:
+        from rbee_ssh.models.store import in_store
+
         path = in_store(node.models_dir, remote.files[0].place)
     return replace(model, source=source, remote=remote, path=path)

@@ -11,7 +11,6 @@ from rbee_ssh.errors import ModelInvalid, ModelNotFound, RbeeError
 from rbee_ssh.models import header
 from rbee_ssh.models.header import CachedHeader
 from rbee_ssh.models.reference import NodeFileRef
-from rbee_ssh.models.store import part_of
 from rbee_ssh.node.choose import Choice, choose_engine, named_engine
 from rbee_ssh.node.facts import Facts, ModelFile
 from rbee_ssh.node.probe import probe
@@ -163,10 +162,9 @@ def present(request: ResolvedRequest, file: ModelFile) -> FilesOnNode | None:
         return None
     if file.state != "gguf" or file.size is None or file.mtime is None:
         raise _unusable(request, file)
-    part = part_of(path.rpartition("/")[2])
-    if part is not None and file.parts is not None and file.parts < part.count:
+    if file.parts is not None and file.parts < _parts(path):
         raise ModelInvalid(
-            f"{path} on node {name!r} is the first of {part.count} parts, of which {file.parts} are there",
+            f"{path} on node {name!r} is the first of {_parts(path)} parts, of which {file.parts} are there",
             hint=_ls(request, path.rpartition("/")[0]),
             details={"node": name, "path": path, "parts": file.parts},
         )
@@ -183,6 +181,14 @@ def _unusable(request: ResolvedRequest, file: ModelFile) -> ModelInvalid:
         problem = "is not readable"
         hint = _ls(request, path)
     return ModelInvalid(f"{path} on node {name!r} {problem}", hint=hint, details={"node": name, "path": path})
+
+
+def _parts(path: str) -> int:
+    """Of how many files the model is, by the name of this one."""
+    from rbee_ssh.models.store import part_of
+
+    part = part_of(path.rpartition("/")[2])
+    return part.count if part is not None else 1
 
 
 def _ls(request: ResolvedRequest, path: str) -> str:
