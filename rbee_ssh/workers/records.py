@@ -86,9 +86,10 @@ class Record:
     @property
     def memory(self) -> tuple[int, int, int]:
         """Bytes of its process group: its own, those of mapped files, and the most that both were."""
-        fields = self.text("memory").split(" ")
-        numbers = [int(f) * 1024 if f.isascii() and f.isdigit() and len(f) < 15 else 0 for f in fields]
-        own, files, peak = (*numbers, 0, 0, 0)[:3]
+        fields = (*self.text("memory").split(" "), "", "")
+        own, files, peak = (
+            int(f) * 1024 if f.isascii() and f.isdigit() and len(f) < 15 else 0 for f in fields[:3]
+        )
         return own, files, peak
 
 
@@ -162,23 +163,15 @@ def is_id(text: str) -> bool:
 def worker(record: Record, node: str) -> Worker:
     """The record as `workers list` shows it."""
     socket, port = record.text("socket"), record.port
-    if socket:
-        endpoint = f"unix:{socket}"
-    elif port:
-        endpoint = f"tcp:127.0.0.1:{port}"
-    else:
-        endpoint = ""
-    idle = record.number("idle")
-    lease = record.number("lease")
-    own, files, _ = record.memory
-    runs = record.state in LIVE_STATES
+    tcp = f"tcp:127.0.0.1:{port}" if port else ""
+    idle, lease = record.number("idle"), record.number("lease")
     return Worker(
         id=record.id,
         node=node,
         model=record.spec_text("model"),
         engine=record.spec_text("engine"),
         state=record.state,
-        endpoint=endpoint,
+        endpoint=f"unix:{socket}" if socket else tcp,
         pid=record.number("pid"),
         started_at=record.created,
         idle_seconds=None if idle is None else idle * 5,
@@ -190,15 +183,14 @@ def worker(record: Record, node: str) -> Worker:
         problem="\n".join(record.log) or None,
         context=record.spec_number("context") or None,
         parallel=record.spec_number("parallel") or 1,
-        memory=own + files or None,
-        device_memory=(record.spec_number("need_device") or None) if runs else None,
+        memory=sum(record.memory[:2]) or None,
+        device_memory=(record.spec_number("need_device") or None) if record.state in LIVE_STATES else None,
     )
 
 
 def entry(record: Record, node: str, requests: tuple[str, ...] = ()) -> WorkerEntry:
     """The record as the registry remembers it."""
-    spec = record.spec
-    context, parallel = spec.get("context"), spec.get("parallel")
+    context, parallel = record.spec.get("context"), record.spec.get("parallel")
     return WorkerEntry(
         id=record.id,
         node=node,
@@ -286,9 +278,6 @@ async def still_ours(connection: Connection, entry: WorkerEntry) -> bool:
     return record is not None and record.state in ("idle", "busy") and record.port == entry.port
 
 
-MIB = 2**20
-
-
 def moved(before: Record, after: Record, *, seconds: float, share: float) -> bool:
     """Whether it computed, wrote into its log, or filled memory.
 
@@ -300,10 +289,5 @@ def moved(before: Record, after: Record, *, seconds: float, share: float) -> boo
     return (
         spent > share * seconds * 100
         or after.text("log-size") != before.text("log-size")
-        or _memory(after) - _memory(before) >= MIB
+        or sum(after.memory[:2]) - sum(before.memory[:2]) >= 2**20
     )
-
-
-def _memory(record: Record) -> int:
-    own, files, _ = record.memory
-    return own + files
