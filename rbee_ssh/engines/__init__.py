@@ -28,7 +28,8 @@ def by_name(name: str) -> Engine:
             from rbee_ssh.engines.llama_cpp_python import LlamaCppPython
 
             return LlamaCppPython()
-    raise UsageInvalid(f"there is no engine called {name!r}", hint=f"the engines are {', '.join(NAMES)}")
+    known = ", ".join(NAMES)
+    raise UsageInvalid(f"there is no engine called {name!r}", hint=f"the engines are {known}")
 
 
 __all__ = ["NAMES", "Engine", "EngineFound", "Launch", "LaunchSettings", "Readiness", "by_name"]

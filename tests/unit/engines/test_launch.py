@@ -23,7 +23,9 @@ SETTINGS = LaunchSettings(
     parallel=4,
 )
 
-every_engine = pytest.mark.parametrize("engine", map(by_name, NAMES), ids=lambda engine: engine.name)
+every_engine = pytest.mark.parametrize(
+    "engine", [by_name(name) for name in NAMES], ids=lambda engine: engine.name
+)
 
 
 def value_after(argv: tuple[str, ...], option: str) -> str:
