@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from rbee_ssh.errors import RbeeError
@@ -10,7 +10,7 @@ from rbee_ssh.models.memory import Estimate
 from rbee_ssh.node.scripts import LIB, LOOK, compose
 from rbee_ssh.ssh.pool import ConnectionPool
 from rbee_ssh.workers import fit, records
-from rbee_ssh.workers.fit import RAM, VRAM, MemoryBudget, MemoryCheck, MemoryHolder, up
+from rbee_ssh.workers.fit import VRAM, MemoryBudget, MemoryCheck, MemoryHolder, up
 from rbee_ssh.workers.prepare import Prepared, prepare
 from rbee_ssh.workers.records import STOP
 from rbee_ssh.workers.worker_memory import estimate_of, expected, settings_of
@@ -58,26 +58,6 @@ def _refuse_hopeless(prepared: Prepared, short: list[MemoryCheck]) -> None:
     for check in short:
         if not (prepared.request.evict and fit.to_stop(check)):
             raise _shortage(prepared, check)
-
-
-@dataclass(frozen=True, slots=True)
-class MemoryOffer:
-    """What placement weighs: bytes of the scarcer kind of memory there; None where nobody can tell."""
-
-    need: int | None = None
-    have: int | None = None
-    evictable: int = 0  # what stopping idle workers would add
-
-
-def offer(prepared: Prepared, need: Estimate | None, owner: str) -> MemoryOffer:
-    """A node's memory for the worker."""
-    if need is None:
-        return MemoryOffer()
-    kind = RAM if not need.device.total or prepared.choice.backend == "metal" else VRAM
-    for check in memory_checks(prepared, need, owner):
-        if check.kind == kind:
-            return MemoryOffer(check.need.total, check.have, sum(h.held for h in check.holders if h.can_go))
-    return MemoryOffer()
 
 
 def memory_checks(prepared: Prepared, need: Estimate, owner: str) -> list[MemoryCheck]:

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rbee_ssh.errors import RamShort, RbeeError
+from rbee_ssh.models.memory import Estimate
 from rbee_ssh.ssh.pool import ConnectionPool
 from rbee_ssh.workers import eviction, worker_memory
+from rbee_ssh.workers.fit import RAM, VRAM
 from rbee_ssh.workers.prepare import Prepared
 
 MIB = 2**20
@@ -36,10 +38,8 @@ async def place(pool: ConnectionPool, prepared: Sequence[Prepared]) -> Prepared:
     """
     if len(prepared) == 1:
         return prepared[0]
-    owner = pool.registry.client_id()
-    if any(node.same is not None for node in prepared):
-        offers = [eviction.MemoryOffer()] * len(prepared)  # one of those it will be
-    else:
+    needs: Sequence[Estimate | None] = [None] * len(prepared)
+    if all(node.same is None for node in prepared):  # else one of those that have a worker it will be
         answers = await asyncio.gather(
             *(worker_memory.expected(pool, node) for node in prepared), return_exceptions=True
         )
@@ -49,23 +49,30 @@ async def place(pool: ConnectionPool, prepared: Sequence[Prepared]) -> Prepared:
                 raise answer
             if isinstance(answer, RbeeError):
                 pool.reporter.detail(answer.message)
-        prepared = [node for node, _ in estimates]
-        offers = [eviction.offer(node, need, owner) for node, need in estimates]
-    name = choose(
-        [
-            Candidate(
-                node=node.request.node.name,
-                ready=node.same is not None and node.same.state in ("idle", "busy"),
-                live=node.same is not None,
-                has_model=node.model.files is not None,
-                need_bytes=offer.need,
-                have_bytes=offer.have,
-                evictable_bytes=offer.evictable if node.request.evict else 0,
-            )
-            for node, offer in zip(prepared, offers, strict=True)
-        ]
-    )
+        prepared, needs = [node for node, _ in estimates], [need for _, need in estimates]
+    owner = pool.registry.client_id()
+    name = choose([candidate(node, need, owner) for node, need in zip(prepared, needs, strict=True)])
     return next(node for node in prepared if node.request.node.name == name)
+
+
+def candidate(prepared: Prepared, need: Estimate | None, owner: str) -> Candidate:
+    """The node with its scarcer kind of memory, as far as anybody can tell what the worker needs. Pure."""
+    check = None
+    if need is not None:
+        kind = RAM if not need.device.total or prepared.choice.backend == "metal" else VRAM
+        checks = eviction.memory_checks(prepared, need, owner)
+        check = next((check for check in checks if check.kind == kind), None)
+    return Candidate(
+        node=prepared.request.node.name,
+        ready=prepared.same is not None and prepared.same.state in ("idle", "busy"),
+        live=prepared.same is not None,
+        has_model=prepared.model.files is not None,
+        need_bytes=check.need.total if check else None,
+        have_bytes=check.have if check else None,
+        evictable_bytes=sum(holder.held for holder in check.holders if holder.can_go)
+        if check and prepared.request.evict
+        else 0,
+    )
 
 
 def choose(candidates: Sequence[Candidate]) -> str:
