@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
-from rbee_ssh.errors import RbeeError
 from rbee_ssh.models.memory import Estimate
 from rbee_ssh.node.scripts import LIB, LOOK, compose
 from rbee_ssh.ssh.pool import ConnectionPool
 from rbee_ssh.workers import fit, records
-from rbee_ssh.workers.fit import VRAM, MemoryBudget, MemoryCheck, MemoryHolder, up
+from rbee_ssh.workers.fit import MemoryBudget, MemoryCheck, MemoryHolder, up
 from rbee_ssh.workers.prepare import Prepared, prepare
 from rbee_ssh.workers.records import STOP
-from rbee_ssh.workers.worker_memory import estimate_of, expected, settings_of
+from rbee_ssh.workers.worker_memory import expected
 
 EVICT = Path(__file__).with_name("evict.sh")
 BODY = compose(LIB, LOOK, STOP, EVICT, then='rbee_init && rbee_evict "$@"')
@@ -46,7 +44,9 @@ async def ensure(pool: ConnectionPool, prepared: Prepared) -> tuple[Prepared, Me
         if evicted == ROUNDS or not prepared.request.evict or not await _evict(pool, prepared, short):
             break
         prepared = await prepare(pool, prepared.request)
-    raise _shortage(prepared, short[0])
+    from rbee_ssh.workers.shortage import shortage
+
+    raise shortage(prepared, short[0])
 
 
 def _refuse_hopeless(prepared: Prepared, short: list[MemoryCheck]) -> None:
@@ -57,7 +57,9 @@ def _refuse_hopeless(prepared: Prepared, short: list[MemoryCheck]) -> None:
     """
     for check in short:
         if not (prepared.request.evict and fit.to_stop(check)):
-            raise _shortage(prepared, check)
+            from rbee_ssh.workers.shortage import shortage
+
+            raise shortage(prepared, check)
 
 
 def memory_checks(prepared: Prepared, need: Estimate, owner: str) -> list[MemoryCheck]:
@@ -99,24 +101,3 @@ async def _evict(pool: ConnectionPool, prepared: Prepared, short: list[MemoryChe
         elif outcome == "forced":
             pool.reporter.warn(f"worker {worker_id} on {node} did not end on TERM and was killed")
     return stopped
-
-
-def _shortage(prepared: Prepared, short: MemoryCheck) -> RbeeError:
-    header = prepared.model.header.header if prepared.model.header else None
-    settings = settings_of(prepared)
-
-    def need_at(context: int) -> int:
-        if header is None:
-            return short.need.total
-        need = estimate_of(prepared, header, replace(settings, context=context))
-        return need.device.total if short.kind == VRAM else need.ram.total
-
-    request = fit.ShortRequest(
-        node=prepared.connection.name,
-        model=prepared.model.name,
-        context=settings.context,
-        parallel=settings.slots,
-        evict=prepared.request.evict,
-        trained=header.number("context_length") if header else None,
-    )
-    return fit.shortage(short, request, need_at)

@@ -12,17 +12,20 @@ from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from rbee_ssh.engines.devices import backend_of
-from rbee_ssh.errors import ModelFault, RamShort, VramShort
 from rbee_ssh.models.memory import Estimate, Need
 from rbee_ssh.node.choose import Choice
 from rbee_ssh.node.facts import Facts
 from rbee_ssh.workers.records import Record
-from rbee_ssh.workers.resolve import STEP
 from rbee_ssh.workers.types import LIVE_STATES
 
 MIB = 2**20
 RAM, VRAM = "RAM", "VRAM"
 STARTING = ("starting", "loading")
+
+
+def up(size: int) -> int:
+    """Bytes as MiB, rounded up."""
+    return -(-size // MIB)
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,94 +230,3 @@ def _holders(
         if held(record)
     ]
     return tuple(sorted(holders, key=lambda holder: -holder.held))
-
-
-@dataclass(frozen=True, slots=True)
-class ShortRequest:
-    """What was asked for, as far as the error tells it."""
-
-    node: str
-    model: str
-    context: int
-    parallel: int
-    evict: bool
-    trained: int | None = None  # the longest text that the model was made for
-
-
-def shortage(short: MemoryCheck, wanted: ShortRequest, need_at: Callable[[int], int]) -> ModelFault:
-    """The error of a shortage.
-
-    Args:
-        need_at: bytes of this kind of memory that it would need with a context of so many tokens.
-    """
-    kind, need = short.kind, short.need
-    where = "on the GPU" if kind == VRAM else "of RAM"
-    text = (
-        f"{wanted.model} with a context of {wanted.context} tokens"
-        + (f" × {wanted.parallel}" if wanted.parallel > 1 else "")
-        + f" needs {up(need.total)} MiB {where} of node {wanted.node!r}"
-        f" ({made_of(need)}), and {short.have // MIB} MiB are free"
-    )
-    if short.holders:
-        text += "; of the rest, workers hold: " + ", ".join(map(_holder, short.holders))
-    context = fitting_context(need_at, short.have, min(wanted.context, (wanted.trained or 2**40) + STEP))
-    hint = _hint(short, wanted, context)
-    details = {
-        "node": wanted.node,
-        "context": wanted.context,
-        "parallel": wanted.parallel,
-        "need_mib": up(need.total),
-        "have_mib": short.have // MIB,
-        "need_bytes": need.total,
-        "have_bytes": short.have,
-        "free_bytes": short.free,
-        "parts": need.parts,
-        "fitting_context": context,
-        "workers": [
-            {"id": each.id, "model": each.model, "state": each.state, "bytes": each.held, "ours": each.ours}
-            for each in short.holders
-        ],
-    }
-    if kind == VRAM:
-        return VramShort(text, hint=hint, details=details)
-    return RamShort(text, hint=hint, details=details)
-
-
-def made_of(need: Need) -> str:
-    """The parts in MiB, such as: weights 94, KV cache 180, compute 120, engine 128."""
-    return ", ".join(f"{name} {up(size)}" for name, size in need.parts.items())
-
-
-def up(size: int) -> int:
-    """Bytes as MiB, rounded up."""
-    return -(-size // MIB)
-
-
-def fitting_context(need_at: Callable[[int], int], have: int, context: int) -> int | None:
-    """The largest context below this one that fits, in whole steps; None when not even one step does."""
-    low, high = 0, (context - 1) // STEP
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if need_at(middle * STEP) <= have else (low, middle - 1)
-    return low * STEP or None
-
-
-def _holder(holder: MemoryHolder) -> str:
-    whose = "" if holder.ours else ", another control machine's"
-    return f"{holder.id} ({holder.model}, {up(holder.held)} MiB, {holder.state}{whose})"
-
-
-def _hint(short: MemoryCheck, wanted: ShortRequest, context: int | None) -> str:
-    lines = []
-    if context is not None:
-        lines.append(f"--context {context} fits")
-    enough = [holder for holder in short.holders if short.have + holder.held >= short.need.total]
-    if enough:
-        lines.append(f"rbee workers stop {min(enough, key=lambda holder: holder.held).id}")
-    elif short.have + sum(holder.held for holder in short.holders) >= short.need.total:
-        lines.append("rbee workers stop " + " ".join(holder.id for holder in short.holders))
-    if not wanted.evict and any(holder.can_go for holder in short.holders):
-        lines.append("without --no-evict, idle workers are stopped to make room")
-    if context is None or not lines:
-        lines.append("take a smaller quant of the model, or another node")
-    return "\n".join(lines)

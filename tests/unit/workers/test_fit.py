@@ -19,17 +19,15 @@ from rbee_ssh.workers.fit import (
     MemoryBudget,
     MemoryCheck,
     MemoryHolder,
-    ShortRequest,
     budget,
     corrected,
     device_free,
-    fitting_context,
     memory_checks,
     ram_spoken_for,
-    shortage,
     to_stop,
 )
 from rbee_ssh.workers.records import Record
+from rbee_ssh.workers.shortage import fitting_context, in_words
 
 MIB = 2**20
 KIB = 1024
@@ -186,7 +184,7 @@ def test_a_measurement_takes_the_place_of_the_guess_at_the_engine() -> None:
     assert corrected(guess, {}) == guess
 
 
-WANTED = ShortRequest("gpu1", "tiny", 8192, 1, evict=True)
+WANTED: dict[str, Any] = {"node": "gpu1", "model": "tiny", "context": 8192, "parallel": 1, "evict": True}
 
 
 def test_the_error_names_need_have_parts_workers_and_the_way_out() -> None:
@@ -197,7 +195,7 @@ def test_the_error_names_need_have_parts_workers_and_the_way_out() -> None:
         600 * MIB,
         (holder("abc", 700, state="busy"), holder("def", 20, ours=False)),
     )
-    found = shortage(balance, WANTED, lambda context: (650 + 350 * context // 8192) * MIB)
+    found = in_words(balance, lambda context: (650 + 350 * context // 8192) * MIB, **WANTED)
     assert isinstance(found, RamShort)
     assert found.message == (
         "tiny with a context of 8192 tokens needs 1000 MiB of RAM of node 'gpu1' (weights 600, KV cache 350, "
@@ -211,20 +209,20 @@ def test_the_error_names_need_have_parts_workers_and_the_way_out() -> None:
 
 
 def test_the_hint_names_a_context_that_fits() -> None:
-    found = shortage(short(1000, 500, kind=VRAM), WANTED, lambda context: (400 + context // 16) * MIB)
+    found = in_words(short(1000, 500, kind=VRAM), lambda context: (400 + context // 16) * MIB, **WANTED)
     assert isinstance(found, VramShort)
     assert found.hint == "--context 1536 fits"
     assert found.details["fitting_context"] == 1536
 
 
 def test_no_context_is_named_that_the_model_was_not_made_for() -> None:
-    wanted = ShortRequest("gpu1", "tiny", 10**6, 1, evict=True, trained=8192)
-    assert shortage(short(1000, 500), wanted, lambda _: 0).details["fitting_context"] == 8192
+    wanted = WANTED | {"context": 10**6, "trained": 8192}
+    assert in_words(short(1000, 500), lambda _: 0, **wanted).details["fitting_context"] == 8192
 
 
 def test_the_hint_says_what_no_evict_forbids() -> None:
-    wanted = ShortRequest("gpu1", "tiny", 8192, 1, evict=False)
-    found = shortage(short(1000, 500, holder("abc", 300), holder("def", 300)), wanted, lambda _: 10**12)
+    crowded = short(1000, 500, holder("abc", 300), holder("def", 300))
+    found = in_words(crowded, lambda _: 10**12, **WANTED | {"evict": False})
     assert found.hint is not None
     assert "rbee workers stop abc def" in found.hint
     assert "without --no-evict" in found.hint
