@@ -14,12 +14,12 @@ from rbee_ssh.inventory import Node
 from rbee_ssh.models.fetch import GET
 from rbee_ssh.node.facts import Facts
 from rbee_ssh.node.probe import probe
+from rbee_ssh.node.remedies import ssh_words
 from rbee_ssh.node.scripts import source
 from rbee_ssh.provision.plan import ArchivePlan, Machine, Plan, SetupRequest, matches, plan
 from rbee_ssh.ssh import script
 from rbee_ssh.ssh.connection import Connection
 from rbee_ssh.ssh.pool import ConnectionPool
-from rbee_ssh.workers.prepare import ssh_words
 
 # Each holds two connections and a thread.
 MAX_AT_ONCE = 32

@@ -10,9 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rbee_ssh.errors import RegistryLocked
-from rbee_ssh.reporter import Reporter
+
+if TYPE_CHECKING:
+    from rbee_ssh.reporter import Reporter
 
 SAY_AFTER = 1.0  # seconds of waiting before the user is told what for
 log = logging.getLogger("rbee.registry")

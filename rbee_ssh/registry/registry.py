@@ -16,12 +16,12 @@ from rbee_ssh.places import state_directory
 from rbee_ssh.registry import worker_entry as entries
 from rbee_ssh.registry.lock import locked
 from rbee_ssh.registry.worker_entry import WorkerEntry
-from rbee_ssh.reporter import Reporter
 
 if TYPE_CHECKING:
     from tinydb.table import Table
 
     from rbee_ssh.registry.storage import Database
+    from rbee_ssh.reporter import Reporter
 
 T = TypeVar("T")
 

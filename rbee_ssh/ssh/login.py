@@ -14,8 +14,7 @@ from rbee_ssh.ssh import destination, identities, known_hosts
 from rbee_ssh.ssh.destination import Destination
 from rbee_ssh.ssh.identities import Agent, Identities
 from rbee_ssh.ssh.known_hosts import KnownHosts
-from rbee_ssh.ssh.lean import asyncssh
-from rbee_ssh.ssh.packets import streamline
+from rbee_ssh.ssh.lean import asyncssh, streamline
 from rbee_ssh.ssh.quote import quote
 
 # With keepalive_count_max N asyncssh gives up after N + 1 intervals: 45 s at the default of 15.

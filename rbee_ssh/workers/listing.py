@@ -10,7 +10,6 @@ from rbee_ssh.registry import WorkerEntry
 from rbee_ssh.ssh.pool import ConnectionPool
 from rbee_ssh.ssh.quote import quote
 from rbee_ssh.workers import records
-from rbee_ssh.workers.records import remember, snapshot
 from rbee_ssh.workers.types import LIVE_STATES, Worker
 
 
@@ -26,26 +25,28 @@ async def list_workers(
         NodeUnknown: a name that is not in the inventory.
     """
     names = list(nodes) or list(pool.inventory.nodes)
-    found: dict[str, list[Worker]] = {}
+    workers: dict[str, list[Worker]] = {}
     unreachable: dict[str, RbeeError] = {}
 
-    async def one(name: str) -> None:
+    async def ask(name: str) -> None:
         try:
             connection = await pool.connect(name, tries=1 if len(names) > 1 else None)
-            seen = await snapshot(connection)
+            snapshot = await records.look(connection)
         except RbeeError as error:
             if error.exit_status == 2:
                 raise
             unreachable[name] = error
-            found[name] = [_unknown(entry) for entry in pool.registry.workers(name)]
+            workers[name] = [_unknown(entry) for entry in pool.registry.workers(name)]
             return
-        remember(pool, name, seen)
-        found[name] = [records.worker(record, name) for record in seen.records if record.state != "stopped"]
+        records.remember(pool, name, snapshot)
+        workers[name] = [
+            records.worker(record, name) for record in snapshot.records if record.state != "stopped"
+        ]
 
-    await asyncio.gather(*(one(name) for name in names))
+    await asyncio.gather(*(ask(name) for name in names))
     if pool.inventory.nodes.keys() <= set(names):
         tell_of_others(pool)
-    return [worker for name in names for worker in found.get(name, [])], unreachable
+    return [worker for name in names for worker in workers.get(name, [])], unreachable
 
 
 def tell_of_others(pool: ConnectionPool) -> None:

@@ -51,7 +51,7 @@ def test_it_tells_what_happened_and_holds_no_secret(
     said = rbee("infer", *asked).strip()  # on the warm path
     (worker,) = json.loads(rbee("--json", "workers", "list"))["workers"]
     registry = json.loads((control.home / ".local/state/rbee/registry.json").read_text())
-    key = registry["workers"][worker["id"]]["api_key"]
+    (key,) = (entry["api_key"] for entry in registry["workers"].values() if entry["id"] == worker["id"])
     rbee("models", "pull", REF.replace("tiny-GGUF", "gated-GGUF"), "--node", node.name)
     rbee("models", "pull", f"https://127.0.0.1:9/a.gguf?token={CANARY}", "--node", node.name, status=1)
     rbee("nodes", "run", node.name, "--", "echo", f"{CANARY}-argument")

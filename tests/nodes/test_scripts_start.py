@@ -142,7 +142,7 @@ def test_a_full_disk_keeps_nothing_running(shell: Shell, ended: str) -> None:
 
 
 def test_a_start_that_cannot_be_finished_is_undone(shell: Shell) -> None:
-    last = 'rbee_put "$DIR/match" "$MATCH"'
+    last = 'rbee_put "$DIR/match" "$NEW_MATCH"'
     assert START_BODY.count(last) == 1
     said = shell.run(START_BODY.replace(last, "{ sleep 0.3; false; }"), *shell.start_words(SLEEPER))
     assert said.startswith("problem\t")

@@ -154,19 +154,21 @@ def node_row(one: OnNode) -> list[str]:
     if one.prepared is None:
         return [one.node, *[""] * 7, "?"]
     choice = one.prepared.choice
-    by_kind = {balance.kind: balance for balance in one.balances}
+    by_kind = {check.kind: check for check in one.checks}
     cells = [cell for kind in ("RAM", "VRAM") for cell in _cells(by_kind.get(kind))]
     return [one.node, there(one), choice.engine.name, choice.backend, *cells, fits(one)]
 
 
-def _cells(balance: MemoryCheck | None) -> list[str]:
-    return ["", ""] if balance is None else [size(balance.need.total), size(balance.have)]
+def _cells(check: MemoryCheck | None) -> list[str]:
+    return ["", ""] if check is None else [size(check.need.total), size(check.have)]
 
 
 def there(one: OnNode) -> str:
-    if one.prepared is None or one.there is None:
+    if one.prepared is None or one.has_model is None:
         return "?"
-    return "there" if one.there else "to be sent" if one.prepared.remote is None else "to be fetched"
+    if one.has_model:
+        return "there"
+    return "to be sent" if one.prepared.model.remote is None else "to be fetched"
 
 
 def fits(one: OnNode) -> str:
@@ -174,7 +176,7 @@ def fits(one: OnNode) -> str:
         return "?"
     if not one.fits:
         return "no"
-    stopped = len(one.stopped)
+    stopped = len(one.evicted)
     return "yes" if not stopped else f"yes, without {stopped} idle worker{'s' if stopped > 1 else ''}"
 
 
@@ -208,19 +210,19 @@ def as_json(shown: Shown) -> dict[str, object]:
 
 def _node(one: OnNode) -> dict[str, object]:
     choice = one.prepared.choice if one.prepared else None
-    by_kind = {balance.kind: balance for balance in one.balances}
+    by_kind = {check.kind: check for check in one.checks}
     ram, device = by_kind.get("RAM"), by_kind.get("VRAM")
     return {
         "node": one.node,
         "engine": choice and choice.engine.name,
         "backend": choice and choice.backend,
-        "file_there": one.there,
+        "file_there": one.has_model,
         "fits": one.fits,
         "measured": one.measured,
         "ram_need_bytes": ram and ram.need.total,
         "ram_have_bytes": ram and ram.have,
         "device_need_bytes": device and device.need.total,
         "device_have_bytes": device and device.have,
-        "would_stop": [holder.id for holder in one.stopped],
+        "would_stop": [holder.id for holder in one.evicted],
         "error": one.error and one.error.as_json(),
     }
