@@ -2,7 +2,11 @@
 # $1 the store, $2 the transfer's key, $3 size, $4 place in the store, $5 note, $6 SHA-256, or $6 'away': forget it.
 rbee_place() {
     rbee_store "$1"
-    PART=$IN/$2.part
+    rbee_incoming || {
+        rbee_refused
+        return 73
+    }
+    PART=./$2.part
     TO=$STORE/$4
     rbee_lock $$ || return
     rbee_size "$PART"
@@ -10,19 +14,24 @@ rbee_place() {
     rbee_size "$TO"
     if [ "$6" = away ]; then
         rm -f "$PART"
-    elif [ "$BYTES" -eq "$3" ] && grep -q -F -e "$6" "$TO.json" 2>/dev/null && ! rbee_differs "$TO.json"; then
+    elif [ "$BYTES" -eq "$3" ] && rbee_is "$6"; then
         # Another command was first. Its file stays: a worker may have it.
         rm -f "$PART"
         rbee_stored "$TO"
     elif [ "$GOT_BYTES" -ne "$3" ]; then
         printf 'problem\tshort\n'
-    elif { mkdir -p "${TO%/*}" && printf '%s\n' "$5" >"$TO.json" && mv -f "$PART" "$TO"; } 2>/dev/null; then
+    elif rbee_settle "$PART" "$4" "$5" "$6"; then
         rbee_note "$TO.json" last_used "$(date +%s)" # by this clock, as each start of a worker writes it
         rbee_stored "$TO"
-    else
-        printf 'problem\tdirectory\n'
     fi
     rbee_unlock
+}
+
+# Whether what is in its place is the file with this SHA-256.
+rbee_is() {
+    NOTED=
+    ! grep -q -F -e "$1" "$TO.json" 2>/dev/null || rbee_differs "$TO.json" || NOTED=1
+    rbee_held "$TO" "$1" "$NOTED"
 }
 
 rbee_init && rbee_place "$@"

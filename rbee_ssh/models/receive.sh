@@ -1,4 +1,4 @@
-# Take a file from stdin into $IN, from where an earlier transfer of it stopped, and print its SHA-256.
+# Take a file from stdin into our partial files, from where an earlier transfer of it stopped, and print its SHA-256.
 # $1 the store, $2 the transfer's key, $3 the file's size, $4 its SHA-256 or '' when that is not known yet,
 # $5 'take' to end another command's transfer of it, 'anew' to begin at its first byte, $6 its place in the store
 # or '' when any will do, $7 take.py; then of each file that comes after it: place, key, size.
@@ -88,14 +88,25 @@ rbee_follow() {
 rbee_beside() {
     TO=$STORE/$PLACE
     [ "$NOTE" != "$TO.json" ] || return 0
-    { mkdir -p "${TO%/*}" && ln -f "${NOTE%.json}" "$TO" && cp "$NOTE" "$TO.json"; } 2>/dev/null || return 1
+    # What others may have changed before it is opened again is not handed on.
+    [ -z "$OPEN" ] && (
+        rbee_get "$NOTE"
+        rbee_others "$GOT"
+        rbee_enter "${PLACE%/*}" "$OTHERS" && ln -f "${NOTE%.json}" "./${PLACE##*/}" && rm -f "./${PLACE##*/}.json" &&
+            cat "$NOTE" >"./${PLACE##*/}.json"
+    ) 2>/dev/null || return 1
     NOTE=$TO.json
 }
 
 # rbee_known SHA256: whether the store has it, and what is said then; without a sum, whether one is worth to be made.
 rbee_known() {
-    rbee_find_note "$WANTED" "$SIZE"
-    [ -n "$NOTE" ] || return
+    rbee_find_note "$WANTED" "$SIZE" "$1"
+    [ -n "$NOTE" ] || {
+        # What lies elsewhere than it has to cannot be linked there, proven or not.
+        [ -z "$PLACE" ] || [ "$UNPROVEN" = "$STORE/$PLACE" ] || return
+        rbee_doubt "$1"
+        return
+    }
     if [ -z "$1" ]; then
         printf 'compare\t1\n'
     elif [ -z "$PLACE" ] || rbee_beside; then
@@ -111,7 +122,7 @@ rbee_later() {
     while [ $# -ge 3 ]; do
         rbee_size "$STORE/$1"
         [ "$BYTES" -eq "$3" ] && [ -f "$STORE/$1.json" ] || {
-            rbee_size "$IN/$2.part"
+            rbee_size "./$2.part"
             LATER=$((LATER + $3 - BYTES))
         }
         shift 3
@@ -121,13 +132,13 @@ rbee_later() {
 rbee_receive() {
     rbee_store "$1"
     SIZE=$3
-    PART=$IN/$2.part
+    PART=./$2.part
     WANTED=$4
     PLACE=$6
     [ -n "$WANTED" ] || WANTED="\"size\": *$SIZE[,}]"
     ! rbee_known "$4" || return 0
-    mkdir -p "$IN" 2>/dev/null || {
-        printf 'problem\tdirectory\n'
+    rbee_incoming || {
+        rbee_refused
         return 73
     }
     rbee_lock $$ || return
@@ -161,7 +172,7 @@ rbee_receive() {
         return 73
     }
     exec 4>"$PART.sum"
-    rbee_free "$IN"
+    rbee_free .
     printf 'have\t%s\nlater\t%s\nfree\t%s\n' "$BYTES" "$LATER" "$RBEE_FREE"
     # In the background, so that a signal is heard while it waits; where stdin would be /dev/null.
     exec 3<&0 5>&1

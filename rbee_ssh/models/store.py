@@ -129,6 +129,7 @@ class Note:
         last_used: when a worker was last started with it; at first, when it was fetched.
         verified: when its SHA-256 was last compared; None when it never could be, 0 when it differed.
         quant, architecture, parameters, context: from the GGUF header, where somebody has read it.
+        gated: 1 when only a token opens it where it came from: then no other user of the node may read it.
     """
 
     source: str = ""
@@ -142,6 +143,7 @@ class Note:
     architecture: str | None = None
     parameters: int | None = None
     context: int | None = None
+    gated: int | None = None
 
     def to_json(self) -> str:
         """One line of JSON, ASCII only. Scripts on the node change its numbers (`rbee_note` in lib.sh)."""

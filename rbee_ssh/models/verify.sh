@@ -1,7 +1,8 @@
 # Read files of the store again and compare their SHA-256 with that of their notes.
 # $1 the store, $2 the time now (Unix seconds); then for each file its place and the SHA-256 of its note.
 # Prints, as each begins, `reading` and its place; then `same`, `differs` or `gone`. Of what differs the note loses
-# its time of proof.
+# its time of proof. Where others may write, a file is compared with what we have proven of it before its note; where
+# we have not, `open` and its place say that only a note was there to compare it with.
 
 rbee_verify() {
     rbee_store "$1"
@@ -16,8 +17,10 @@ rbee_verify() {
         printf 'reading\t%s\n' "$1"
         SUM=$({ $SHA256 <"$STORE/$1"; } 2>/dev/null)
         SUM=${SUM%% *}
+        WANTED=$2
+        rbee_closed "$STORE/$1" || rbee_once_proven "$STORE/$1"
         case $SUM in
-        "$2") SAID=same PROVEN=$NOW ;;
+        "$WANTED") SAID=same PROVEN=$NOW ;;
         '') SAID=gone PROVEN= ;;
         *) SAID=differs PROVEN=0 ;;
         esac
@@ -29,6 +32,17 @@ rbee_verify() {
         printf '%s\t%s\n' "$SAID" "$1"
         shift 2
     done
+}
+
+# rbee_once_proven FILE: WANTED is what we have proven of what lay there.
+rbee_once_proven() {
+    rbee_proof "$1"
+    rbee_get "$PROOF"
+    if [ ${#GOT} -eq 64 ]; then
+        WANTED=$GOT
+    else
+        printf 'open\t%s\n' "${1#"$STORE"/}"
+    fi
 }
 
 rbee_init && rbee_verify "$@"

@@ -4,7 +4,8 @@
 #    from one look to the next is told. "auto,devices" lists devices as well; "all,brief" leaves out what a table of
 #    many nodes does not show, and does not start a Python that has no engine
 # $6… more Pythons to look into; env:NAME=VALUE, the variables that engines are started with; header:SIZE:MTIME,
-# the model file whose header is known: of any other the header is sent
+# the model file whose header is known: of any other the header is sent; stored:SHA-256, the model file is one of the
+# store, and has to be this one where others may write (owners.sh, and ROOT, stand before this file then)
 # Numbers are sent as the node tells them. What they mean is decided in Python, where it can be tested.
 
 # engines.sh stands before this file. A subshell: neither variables nor traps nor the locale reach what stands behind it.
@@ -263,6 +264,7 @@ rbee_facts() (
                 note=
                 [ ! -r "$file.json" ] || IFS= read -r note <"$file.json"
                 case $note in *'"verified":0'[,}]* | *'"verified": 0'[,}]*) state=differs ;; esac
+                [ -z "$stored" ] || held || state=unproven
             else
                 state=invalid
             fi
@@ -277,6 +279,20 @@ rbee_facts() (
         state=missing
         [ -x "$place" ] || state=unreadable
         put model "$state" '' '' "$file"
+    }
+
+    # Of a split model all parts that are there.
+    held() {
+        home "$models"
+        STORE=${place%/} ME=$(id -u)
+        rbee_closed "$file" || rbee_proven "$file" "${stored#stored:}" || return
+        case $file in
+        *-00001-of-?????.gguf)
+            for part in "${file%-00001-of-*}"-?????-of-"${file##*-of-}"; do
+                rbee_closed "$part" || rbee_proven "$part" '' || return
+            done
+            ;;
+        esac
     }
 
     # header SIZE:MTIME: model_bytes<TAB>of all parts of a split model, model_parts<TAB>how many there are, and header<TAB>hex, 2000 bytes a line.
@@ -328,8 +344,13 @@ rbee_facts() (
     remaining
     libraries=
     known=
+    stored=
+    models=$1
     for extra do
-        case $extra in header:*) known=$extra ;; esac
+        case $extra in
+        header:*) known=$extra ;;
+        stored:*) stored=$extra ;;
+        esac
     done
     machine
     storage "$1"

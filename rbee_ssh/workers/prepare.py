@@ -163,6 +163,7 @@ async def prepare(
         backend=wanted.backend,
         device=wanted.device,
         known_header=known.stamp if known else "",
+        stored=_sum_in_store(wanted, source, remote),
     )
     look = records.parse(answer.look)
     complain(connection, look)
@@ -231,6 +232,16 @@ def _path_on_node(wanted: Wish, source: deliver.Source | None, remote: Remote | 
     return in_store(wanted.node.models_dir, remote.files[0].place) if remote is not None else ""
 
 
+def _sum_in_store(wanted: Wish, source: deliver.Source | None, remote: Remote | None) -> str | None:
+    """The SHA-256 that a file of the node's store has to have, "" where nobody has told it; None of a file
+    that is used where it is."""
+    if isinstance(wanted.ref, NodeFileRef) or (isinstance(wanted.ref, LocalFileRef) and wanted.node.embedded):
+        return None
+    if source is not None:
+        return source.sha256
+    return (remote.files[0].sha256 or "") if remote is not None else ""
+
+
 def _model(wanted: Wish, facts: Facts, path: str, remote: Remote | None) -> ModelOnNode | None:
     """The model file, None when it has to come there first.
 
@@ -258,6 +269,8 @@ def _model(wanted: Wish, facts: Facts, path: str, remote: Remote | None) -> Mode
         return None
     if remote is not None and remote.size not in (found.total or found.size, None):
         return None
+    if found.state == "unproven":
+        return None  # looked for in the store, and proven there
     if found.state == "differs":
         if not isinstance(wanted.ref, NodeFileRef):
             return None  # fetched or sent once more

@@ -160,7 +160,8 @@ async def resolve_or_find(fleet: Fleet, ref: HubRef | UrlRef, nodes: Sequence[st
 
         with contextlib.suppress(ModelNotFound, ModelAmbiguous):
             found, _ = await copies(fleet, ref.display, nodes)
-            if whole := [model for model in found if model.whole]:
+            # What others may have put there is not known by its note.
+            if whole := [model for model in found if model.whole and not model.open]:
                 model = whole[0]
                 fleet.story.warn(f"{error.message}; {model.node} has {model.name}, which is used")
                 files = [RemoteFile(f.note.source, f.place, f.size, f.note.sha256) for f in model.files]

@@ -14,7 +14,7 @@ from rbee_ssh.models.receiver import STORE, Incoming, Later, Placed
 from rbee_ssh.models.relay import Target
 from rbee_ssh.models.stored import StoredFile, StoredModel
 from rbee_ssh.models.tally import Tally
-from rbee_ssh.node.scripts import LIB, compose
+from rbee_ssh.node.scripts import LIB, OWNERS, compose
 from rbee_ssh.ssh import script
 from rbee_ssh.ssh.connection import Connection
 from rbee_ssh.workers import store
@@ -22,7 +22,10 @@ from rbee_ssh.workers.fleet import Fleet
 from rbee_ssh.workers.push import AT_ONCE, Pushed
 
 _SUM = compose(
-    LIB, STORE, then='rbee_sha256_tool; [ -z "$SHA256" ] || printf \'sha256\\t%s\\n\' "$($SHA256 <"$1")"'
+    LIB,
+    OWNERS,
+    STORE,
+    then='rbee_sha256_tool; [ -z "$SHA256" ] || printf \'sha256\\t%s\\n\' "$($SHA256 <"$1")"',
 )
 
 

@@ -16,16 +16,16 @@ from rbee_ssh.models import receiver, stored
 from rbee_ssh.models.find import find
 from rbee_ssh.models.receiver import STORE
 from rbee_ssh.models.stored import Shelf, StoredModel
-from rbee_ssh.node.scripts import LIB, compose
+from rbee_ssh.node.scripts import LIB, OWNERS, compose
 from rbee_ssh.node.text import integer, plain
 from rbee_ssh.ssh import script
 from rbee_ssh.ssh.quote import quote
 from rbee_ssh.workers.fleet import Fleet
 
 _HERE = Path(receiver.__file__)
-LIST = compose(LIB, STORE, _HERE.with_name("list.sh"))
-REMOVE = compose(LIB, STORE, _HERE.with_name("remove.sh"))
-VERIFY = compose(LIB, STORE, _HERE.with_name("verify.sh"))
+LIST = compose(LIB, OWNERS, STORE, _HERE.with_name("list.sh"))
+REMOVE = compose(LIB, OWNERS, STORE, _HERE.with_name("remove.sh"))
+VERIFY = compose(LIB, OWNERS, STORE, _HERE.with_name("verify.sh"))
 PARTS_KEPT = 86400.0  # seconds: what was cut today may still be continued
 
 Unreachable = dict[str, RbeeError]
@@ -118,6 +118,7 @@ async def verify(
 
         tell()
         said: dict[str, str] = {}
+        opened: list[str] = []
         loop = asyncio.get_running_loop()
         try:
             async with (
@@ -132,11 +133,19 @@ async def verify(
                     elif word in ("same", "differs", "gone"):
                         states[rest.partition("\t")[0]] = word
                         tell()
+                    elif word == "open":
+                        opened.append(plain(rest))
                     else:
                         said[word] = rest
                 await running.finish()
         except TimeoutError:
             said = {"problem": f"nothing came for {receiver.SUM_SECONDS:.0f} s"}
+        if opened:
+            more = f" and {len(opened) - 1} more" if len(opened) > 1 else ""
+            fleet.story.warn(
+                f"others than this login may write in {_models_dir(fleet, name)} on {name}: "
+                f"{opened[0]}{more} was compared with a note that proves nothing"
+            )
         if waiting:
             raise receiver.refused(name, _models_dir(fleet, name), said or {"problem": "verify.sh broke off"})
 

@@ -113,7 +113,7 @@ def remains(seen: Look) -> set[str]:
 
 
 def _may_stay(path: str) -> bool:
-    if "/.incoming/" in path:
+    if "/.incoming-" in path:
         return path.endswith(".part")
     # A fetch that nobody has asked about since: its last word, and whose it was.
     return (

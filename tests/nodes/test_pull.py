@@ -49,7 +49,7 @@ def stored(node: LabNode, path: str = FILE) -> Path:
 
 
 def parts(node: LabNode) -> list[Path]:
-    return list(stored(node, ".local/share/rbee/models/.incoming").glob("*"))
+    return list(stored(node, f".local/share/rbee/models/.incoming-{node.uid}").glob("*"))
 
 
 def test_a_model_is_fetched_once_and_checked(hub: Hub, node: LabNode, control: Control) -> None:
