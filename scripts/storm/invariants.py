@@ -117,7 +117,7 @@ def _may_stay(path: str) -> bool:
         return path.endswith(".part")
     # A fetch that nobody has asked about since: its last word, and whose it was.
     return (
-        path.endswith((".gguf", ".gguf.json")) or re.search(r"/fetches/[^/]+/(state|job)$", path) is not None
+        path.endswith((".gguf", ".gguf.json")) or re.search(r"/fetches/[^/]+/(state|job)$|/proofs/[^/]+$", path) is not None
     )
 
 

@@ -321,8 +321,9 @@ def test_what_a_node_says_of_its_store_does_no_harm(node: LabNode, control: Cont
         node.write(f"{place}/{name}.gguf.json", text)
     node.write(f"{place}/bad\x1b[31m\nname.gguf", "GGUF")
     node.exec_local(f"mkdir -p {STORE}/url/h/x; ln -s /etc/passwd {STORE}/url/h/x/link.gguf")
+    node.exec_local(f"ln -s ~/{place} {STORE}/local/link")
     found = {one["name"]: one for one in rbee(control, "list")["models"]}
-    assert set(found) == {f"{name}.gguf" for name in notes} | {"link.gguf"}
+    assert set(found) == {f"{name}.gguf" for name in notes}
     assert found["control.gguf"]["quant"] == "Q4"
     assert found["huge.gguf"]["source"] is None
     table = control.rbee("models", "list")
@@ -332,6 +333,7 @@ def test_what_a_node_says_of_its_store_does_no_harm(node: LabNode, control: Cont
     ambiguous = rbee(control, "rm", "0123", status=1)["error"]
     assert ambiguous["code"] == "MODEL_AMBIGUOUS"
     rbee(control, "prune", "--older-than", "0s")
+    assert node.exec_local(f"ls {STORE}/url/h/x").stdout == "link.gguf\n"
     assert node.exec_local("cat /etc/passwd").stdout
 
 
