@@ -45,8 +45,7 @@ rbee_stamp() {
 
 # rbee_proof FILE: PROOF is where its proof is kept: what was found, the stamp that it had, its path, a line each.
 rbee_proof() {
-    PROOF=$(printf '%s' "$1" | cksum)
-    PROOF=$ROOT/proofs/${PROOF%% *}
+    PROOF=$ROOT/proofs/$(printf '%s' "$1" | LC_ALL=C tr -c 'A-Za-z0-9.-' _ | tail -c 180)
 }
 
 # rbee_recorded FILE: FOUND is the SHA-256 with which we have proven it, or `not` and the one that it has; empty when
