@@ -129,9 +129,8 @@ def test_a_link_that_comes_between_the_look_and_the_step_is_seen(shell: Shell) -
     body = compose(LIB, OWNERS, STORE, then='rbee_init || return\nrbee_store "$1"\n')
     at = 'cd -P "./$1"'
     assert body.count(at) == 1
-    swap = (
-        f"mv '{store(shell)}/local' '{store(shell)}/away'; ln -s '{elsewhere}' '{store(shell)}/local'; {at}"
-    )
+    local = store(shell) / "local"
+    swap = f"mv '{local}' '{local}.away'; ln -s '{elsewhere}' '{local}'; {at}"
     text = 'rbee_enter local 022 || printf "%s %s" "$REASON" "$REFUSED"'
     said = shell.run(body.replace(at, swap) + text, str(store(shell)))
     assert said == f"foreign {local}"
