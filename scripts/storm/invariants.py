@@ -115,7 +115,7 @@ def remains(seen: Look) -> set[str]:
 def _may_stay(path: str) -> bool:
     if "/.incoming-" in path:
         return path.endswith(".part")
-    # A fetch that nobody has asked about since: its last word, and whose it was. And what was proven of a model.
+    # Of a fetch that nobody has asked about since its last word and whose it was; what was proven of a model.
     kept = r"\.gguf(\.json)?$|/fetches/[^/]+/(state|job)$|/proofs/[^/]+$"
     return re.search(kept, path) is not None
 
