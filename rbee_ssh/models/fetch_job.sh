@@ -176,9 +176,9 @@ bring() {
 
 rbee_init || exit 1
 rbee_store "$2"
-umask 077
 DIR=$1 PLACE=$3 TO=$STORE/$3 PARTS=$4 TRIES=$5 WAIT=$6 STALL=$7
 shift 7
+rbee_incoming || fail directory
 choose_tool
 N=0
 while [ $# -ge 5 ]; do

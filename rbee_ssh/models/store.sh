@@ -13,6 +13,7 @@ rbee_store() {
     STORE=${STORE%/}
     ME=$(id -u)
     INCOMING=.incoming-$ME
+    OWNER= MODELESS=
     umask 022
 }
 

@@ -30,7 +30,13 @@ rbee_init() {
     /*) ROOT=$XDG_STATE_HOME/rbee/$MACHINE ;;
     *) ROOT=$HOME/.local/state/rbee/$MACHINE ;;
     esac
-    [ -d "$ROOT/workers" ] && return
+    if [ -d "$ROOT/workers" ]; then
+        # Made by whoever was first, where others may write in the directory above. Of a home that looks like somebody
+        # else's, as on a NAS that gives all files one owner, nothing can be told.
+        [ -O "$ROOT" ] && [ -O "$ROOT/workers" ] || [ ! -O "$HOME" ] && return
+        printf 'problem\t%s is another user'\''s\n' "$ROOT"
+        return 73
+    fi
     mkdir -p "$ROOT/workers" 2>/dev/null && chmod 700 "$ROOT" "$ROOT/workers" || {
         rbee_unable 'cannot make' "$ROOT/workers"
         return 73

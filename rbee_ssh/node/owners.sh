@@ -107,6 +107,36 @@ rbee_step() {
     [ "${WHO##* }" = "$OWN_ID" ]
 }
 
+# rbee_alone: whether the directory in WHO is ours, and no other user may write it.
+rbee_alone() {
+    case $WHO in
+    "${OWNER:-$ME} d"????-??-*) ;;
+    "${OWNER:-$ME} d"*) [ -n "$MODELESS" ] ;;
+    *) return 1 ;;
+    esac
+}
+
+# rbee_odd_disk: whether the store's disk gives all that is made there one owner, or rights of its own, as a NAS or a
+# FAT may: OWNER, and MODELESS. There nobody can be told from another, and ours is what looks like what we make. It is
+# told by a file that we have open: one that is looked up could have been put in its place.
+rbee_odd_disk() {
+    OWN_MADE=$(
+        set -C
+        umask 077
+        PROBE=$STORE/$INCOMING.$$
+        { exec 9>"$PROBE"; } 2>/dev/null || exit
+        rm -f "$PROBE"
+        stat -L -c '%u %A' /dev/fd/9 2>/dev/null || stat -L -f '%u %Sp' /dev/fd/9 2>/dev/null
+    )
+    case $OWN_MADE in
+    '' | "$ME "-????-??-*) return 1 ;;
+    *' '-????-??-*) MODELESS= ;;
+    *' '-*) MODELESS=1 ;;
+    *) return 1 ;;
+    esac
+    OWNER=${OWN_MADE%% *}
+}
+
 # rbee_enter DIR UMASK: into this directory of the store, made if need be, itself with that umask. It is ours, others
 # may not write it, and no link leads there; so what we write from now on, by names without a way, lies there.
 # Otherwise status 1, REASON and REFUSED: `directory`, and what cannot be written; `foreign`, and what is not ours.
@@ -123,7 +153,7 @@ rbee_enter() {
         [ -n "$OWN_REST" ] || umask "$2"
         rbee_step "$OWN_WORD" || return 1
     done
-    case $WHO in "$ME d"????-??-*) ;; *) return 1 ;; esac
+    rbee_alone || { rbee_odd_disk && rbee_alone; } || return 1
     REASON=directory
     [ -w . ]
 }

@@ -59,6 +59,10 @@ async def copy(
             details={"node": found[0].node, "path": found[0].path},
         )
     model = whole[0]
+    if model.open:
+        fleet.story.warn(
+            f"others than this login may write {model.path} on {model.node} and its note: it may be anything"
+        )
     targets = [name for name in nodes if name != model.node]
     if model.node in nodes:
         fleet.story.say(f"{model.name} is on {model.node} already: {model.path}")

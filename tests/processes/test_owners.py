@@ -236,3 +236,30 @@ def test_what_is_copied_from_another_disk_is_summed_again(shell: Shell) -> None:
         )
         assert asked(shell, body, sha256).partition("\t")[0] == said
     assert list(store(shell).rglob("*.gguf*")) == []
+
+
+@pytest.mark.parametrize("made", ["1024 -rw-------", "1024 -rwxrwxrwx", "{me} -rwxrwxrwx"])
+def test_a_disk_that_gives_all_files_one_owner_or_mode_is_used(shell: Shell, made: str) -> None:
+    """As a NAS does (all_squash), or a FAT: what is made there is nobody else's as far as can be told."""
+    made = made.format(me=os.getuid())
+    directories = f"sed 's/^[^ ]* d[^ ]*/{made}/; s/ -/ d/'"
+    stub = (
+        f'stat() {{ case $* in *%d*) command stat "$@" 2>/dev/null | {directories} ;;\n'
+        f"*/dev/fd/*) echo '{made}' ;; *) command stat \"$@\" ;; esac; }}\n"
+    )
+    assert asked(shell, stub + "rbee_enter local/x 022 && pwd -P") == str(store(shell) / "local/x")
+    other = f"{stub}rbee_odd_disk() {{ return 1; }}\n"
+    assert asked(shell, other + "rbee_enter local/y 022 || echo $REASON") == "foreign"
+    assert [path.name for path in store(shell).iterdir()] == ["local"]
+
+
+@ROOT_NEEDED
+@pytest.mark.parametrize("at", ["", "workers"])
+def test_a_state_directory_of_another_user_is_refused(shell: Shell, at: str) -> None:
+    """Where others may write in ~/.local/state, or XDG_STATE_HOME, they can be first."""
+    shell.lib(":")
+    os.chown(shell.root / at, OTHER, OTHER)
+    body = compose(LIB, then="rbee_init && echo begun")
+    assert shell.run(body) == f"problem\t{shell.root} is another user's\n"
+    os.chown(shell.home, OTHER, OTHER)
+    assert shell.run(body) == "begun\n", "nobody can be told from another there"
