@@ -220,7 +220,7 @@ def test_the_model_file(shell: str, probe: Probe, home: Path, state: str, conten
 def test_a_model_of_the_store_that_others_may_write_is_unproven(
     shell: str, run: Callable[..., str], home: Path
 ) -> None:
-    store = home / ".local/share/rbee/models"
+    store = home / NODE.models_dir.removeprefix("~/")
     file = store / "local/x/m-00001-of-00002.gguf"
     file.parent.mkdir(parents=True)
     for part in (file, file.with_name("m-00002-of-00002.gguf")):
