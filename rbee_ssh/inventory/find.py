@@ -121,14 +121,22 @@ def look(
     if environ.get("RBEE_INVENTORY"):
         return read(_named(Path(environ["RBEE_INVENTORY"]), "RBEE_INVENTORY", cwd, home, listed))[0]
     users = users_path(environ, home)
-    # Whoever stands in ~/.config/rbee has not found a stranger's file there.
-    if cwd / NAME != users:
+    # Whoever stands in ~/.config/rbee, or where links lead from there, has not found a stranger's file.
+    if not _same(cwd / NAME, users):
         found, _ = read(InventorySource(cwd / NAME, FOUND, None, home, found=True, listed=listed))
         if found.text is not None:
             if not found.allowed:
                 warn(f"using {FOUND}, found in {cwd} and not named")
             return found
     return read(InventorySource(users, str(users), None, home))[0]
+
+
+def _same(one: Path, other: Path | None) -> bool:
+    """Whether they are one file."""
+    try:
+        return other is not None and os.path.samefile(one, other)
+    except (OSError, ValueError):
+        return False
 
 
 def findable(file: Path, *, environ: Mapping[str, str], cwd: Path) -> tuple[Path, bytes, list[Fault]]:

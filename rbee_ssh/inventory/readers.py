@@ -209,6 +209,10 @@ def host_problem(text: str) -> str | None:
         return f"expected a host alone: host = {quoted(found[1])} and port = {found[2][:6]}"
     if "," in text or text.startswith("["):
         return "expected one host, an IPv6 address without brackets"
+    # OpenSSH lets them pass. A shell in ssh_config's ProxyCommand makes file names of them, and options of
+    # those: of what lies in the current directory, as a found inventory does.
+    if set(text) & set("*?[]"):
+        return "expected one host, not a pattern"
     return None
 
 

@@ -19,11 +19,11 @@ from rbee_ssh.models.node_store import NodeStore, StoredModel
 from rbee_ssh.models.note_members import described_note
 from rbee_ssh.models.receiver import STORE
 from rbee_ssh.models.store import Note, read_note
-from rbee_ssh.node.scripts import LIB, compose
+from rbee_ssh.node.scripts import LIB, OWNERS, compose
 from rbee_ssh.ssh import script
 from rbee_ssh.ssh.pool import ConnectionPool
 
-DESCRIBE = compose(LIB, STORE, Path(receiver.__file__).with_name("note_members.sh"))
+DESCRIBE = compose(LIB, OWNERS, STORE, Path(receiver.__file__).with_name("note_members.sh"))
 PATIENCE = 20.0  # seconds for the headers of one node; what is left is for the next list
 _MEMBERS = ("architecture", "parameters", "context", "quant")
 

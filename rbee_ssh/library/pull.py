@@ -16,7 +16,6 @@ from rbee_ssh.models.fetch import FetchedModel
 from rbee_ssh.models.known_sums import Belonging
 from rbee_ssh.models.reference import HubRef, LocalFileRef, NodeFileRef, UrlRef, parse_reference
 from rbee_ssh.models.remote import Remote
-from rbee_ssh.models.store import Note
 from rbee_ssh.ssh.pool import ConnectionPool
 from rbee_ssh.ssh.quote import quote
 from rbee_ssh.wording import listed
@@ -138,7 +137,7 @@ async def _hand_on(
     files = [
         Handed(
             f"{directory}/{file.name}",
-            Belonging(file.place, Note(remote.source, remote.revision)),
+            Belonging(file.place, remote.note(file, 0)),
             file.size or 0,
             file.sha256 or "",
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 from rbee_ssh.ssh.script import Script
 
 LIB = Path(__file__).with_name("lib.sh")
+OWNERS = Path(__file__).with_name("owners.sh")
 LOOK = Path(__file__).with_name("snapshot.sh")
 SUPERVISE = Path(__file__).with_name("supervise.sh")
 

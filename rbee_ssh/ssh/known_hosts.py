@@ -62,6 +62,11 @@ class KnownKey:
     def key_type(self) -> str:
         return self.key.get_algorithm()
 
+    @property
+    def for_many(self) -> bool:
+        """Whether it stands for whatever matches a pattern."""
+        return not self.names.startswith("|") and has_pattern(self.names)
+
 
 @dataclass(frozen=True, slots=True)
 class Trusted:
@@ -91,11 +96,17 @@ def read(files: Iterable[str]) -> tuple[Entry, ...]:
 
 @lru_cache(maxsize=8)
 def _read(path: str, _version: tuple[int, ...]) -> tuple[Entry, ...]:
-    text = Path(path).read_text(encoding="utf-8", errors="replace")
-    lines = ((number, line.split()) for number, line in enumerate(text.splitlines(), 1))
+    text = Path(path).read_bytes().decode("utf-8", "replace")
+    lines = ((number, _words(line)) for number, line in enumerate(text.split("\n"), 1))
     return tuple(
         (path, number, _entry(words)) for number, words in lines if words and not words[0].startswith("#")
     )
+
+
+def _words(line: str) -> list[str]:
+    """As OpenSSH parts them. What else Python takes for the end of a line or a word may stand in a comment,
+    and that somebody else may have written."""
+    return [word for word in line.rstrip("\r").replace("\t", " ").split(" ") if word]
 
 
 def _entry(words: list[str]) -> str:
@@ -124,7 +135,7 @@ class KnownHosts:
                 continue
             names, at = words[0], len(self._rows)
             self._rows.append((file, number, names, marker, f"{words[1]} {words[2]}"))
-            if names.startswith("|") or any(sign in names for sign in "*?!"):
+            if names.startswith("|") or has_pattern(names):
                 self._patterns.setdefault(marker, []).append((at, names))
             else:
                 for name in names.split(","):
@@ -169,6 +180,10 @@ class KnownHosts:
         return Trusted(first(""), first(AUTHORITY), revoked)
 
 
+def has_pattern(names: str) -> bool:
+    return any(sign in names for sign in "*?!")
+
+
 @lru_cache(maxsize=8)
 def load(entries: tuple[Entry, ...]) -> KnownHosts:
     """The entries by name; made once for the same ones."""
@@ -205,7 +220,8 @@ def _matches(names: str, name: str) -> bool:
 def _is_hash_of(names: str, name: str) -> bool:
     try:
         _, kind, salt, digest = names.split("|")
-        return kind == "1" and hmac.digest(b64decode(salt), name.encode(), "sha1") == b64decode(digest)
+        hashed = hmac.digest(b64decode(salt, validate=True), name.encode(), "sha1")
+        return kind == "1" and hashed == b64decode(digest, validate=True)
     except ValueError:
         return False
 
@@ -314,8 +330,9 @@ def names_of(host: str, port: int, alias: str | None = None) -> tuple[str, ...]:
 def canonical(host: str) -> str:
     """A host as known_hosts has it: in lower case, and an address in its usual form (127.1: 127.0.0.1)."""
     host = host.lower()
-    if ":" in host or host[-1:].isdigit() or host.startswith("0x"):
+    if ":" in host or host[:1].isdigit():
         with contextlib.suppress(OSError, UnicodeError):
             found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-            return str(found[0][4][0])
+            # getaddrinfo keeps the interface of fe80::1%eth0 in a number beside it.
+            return socket.getnameinfo(found[0][4], socket.NI_NUMERICHOST)[0]
     return host

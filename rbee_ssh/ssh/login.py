@@ -222,12 +222,16 @@ def host_key_refused(
     # What stands for port 22 says nothing of another one, where a container may answer.
     known = entries.trusted(target.key_names[:1]).keys
     if known and presented is not None:
-        where = known[0]
+        where = next((one for one in known if one.key_type == kind), known[0])
+        remove = f"ssh-keygen -R {quote(name)} -f {quote(where.file)} && {trust}"
+        if where.for_many:  # the whole line would be gone
+            edit = f"${{EDITOR:-vi}} +{where.line} {quote(where.file)}"
+            remove = f"{edit}   # append ,!{name} to its names; then: {trust}"
         return HostKeyChanged(
             f"the host key of node {target.label!r} ({name}) has changed: it presents {kind} {fingerprint}, "
             f"and {where.file} line {where.line} has {where.key_type} {where.fingerprint}"
             f"{refused}. Nothing was sent to it",
-            hint=f"if you know why it changed: ssh-keygen -R {quote(name)} -f {quote(where.file)} && {trust}",
+            hint=f"if you know why it changed: {remove}",
             details={
                 **details,
                 "known_fingerprint": where.fingerprint,

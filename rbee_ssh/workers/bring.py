@@ -27,7 +27,7 @@ async def find_elsewhere(pool: ConnectionPool, prepared: Prepared) -> Prepared:
     elif source is not None and model.local_bytes == source.size:  # of parts, deliver_all looks for each
         from rbee_ssh.models import receiver
 
-        placed = await receiver.find(connection, models_dir, source.sha256, source.size)
+        placed = await receiver.find(connection, models_dir, source.sha256, source.size, pool.reporter)
         if placed is not None:
             return _with_files(prepared, FilesOnNode(placed.path, placed.size, placed.mtime, placed.size))
     return prepared

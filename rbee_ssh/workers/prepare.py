@@ -97,7 +97,7 @@ async def prepare(pool: ConnectionPool, request: ResolvedRequest, tries: int | N
         backend=request.backend,
         device=request.device,
         known_header=cached.stamp if cached else "",
-        sums=request.model.sums,
+        stored=request.stored_sums,
     )
     snapshot = records.parse(answer.look)
     records.complain(connection, snapshot)
@@ -159,6 +159,8 @@ def present(request: ResolvedRequest, file: ModelFile) -> FilesOnNode | None:
         return None
     if model.remote is not None and model.remote.size not in (total, None):
         return None
+    if file.state == "unproven":
+        return None  # looked for in the store, and proven there
     if file.state == "differs" and not in_place:
         return None
     if file.state != "gguf" or file.size is None or file.mtime is None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from rbee_ssh import inventory as inventories
 from rbee_ssh.errors import BackendInvalid, ModelNotFound, UsageInvalid
 from rbee_ssh.inventory import BACKENDS, Inventory, Node
-from rbee_ssh.models.reference import LocalFileRef, Ref, UrlRef, parse_reference
+from rbee_ssh.models.reference import LocalFileRef, NodeFileRef, Ref, UrlRef, parse_reference
 from rbee_ssh.workers.types import WorkerRequest
 
 if TYPE_CHECKING:
@@ -67,13 +67,6 @@ class Model:
             return self.files.total
         return self.local_bytes or (self.remote.size if self.remote else None) or 0
 
-    @property
-    def sums(self) -> list[str]:
-        """The SHA-256 that its files have to have; "" where nobody has told it."""
-        if self.remote is not None:
-            return [file.sha256 or "" for file in self.remote.files]
-        return [self.source.sha256] if self.source is not None else []
-
 
 @dataclass(frozen=True, slots=True)
 class ResolvedRequest:
@@ -89,6 +82,17 @@ class ResolvedRequest:
     args: tuple[str, ...]
     lease: float
     evict: bool = True  # whether idle workers of ours may be stopped to make room
+
+    @property
+    def stored_sums(self) -> list[str] | None:
+        """The SHA-256 that files of the node's store have to have, "" where nobody has told one; None of
+        files that are used where they are."""
+        model = self.model
+        if isinstance(model.ref, NodeFileRef) or (isinstance(model.ref, LocalFileRef) and self.node.embedded):
+            return None
+        if model.remote is not None:
+            return [file.sha256 or "" for file in model.remote.files]
+        return [model.source.sha256] if model.source is not None else []
 
     @property
     def fingerprint(self) -> str:

@@ -80,6 +80,17 @@ def test_it_logs_in_to_no_other_account(node: LabNode, control: Control, alias: 
     assert control.rbee(*whoami).returncode == 2
 
 
+def test_a_pattern_is_no_host(control: Control) -> None:
+    """A shell in ssh_config's ProxyCommand would make options of the files that lie here."""
+    control.ssh_config.write_text('Host *\n  ProxyCommand sh -c "tar -cf /dev/null %h; false"\n')
+    for name in ("--checkpoint=1", "--checkpoint-action=exec=id >ran"):
+        (control.work / name).touch()
+    found(control, "", "*")
+    refused = control.rbee("--json", "nodes", "status")
+    assert not (control.work / "ran").exists()
+    assert (refused.returncode, error_of(refused)["code"]) == (2, "INVENTORY_INVALID")
+
+
 def test_it_may_name_machines_that_ssh_knows(node: LabNode, control: Control, alias: str) -> None:
     found(control, 'tags = ["gpu"]\nbackend = "cpu"\nlease = "5m"\n', alias)
     ran = control.rbee("nodes", "run", "--tag", "gpu", "--", "id", "-un")

@@ -239,6 +239,9 @@ SSH = {"HOST_KEY_CHANGED": "HAS CHANGED", "HOST_KEY_UNKNOWN": "No ED25519 host k
         ("", "[*.lan]:2222 {key}", "up"),
         ("", "*.lan,!gpu1.lan {key}", "HOST_KEY_UNKNOWN"),
         ("", "@cert-authority {named} {other}|gpu1.lan {key}", "up"),
+        ("", "# SSH-2.0-x\r{named} {key}", "HOST_KEY_UNKNOWN"),
+        ("", "# SSH-2.0-x\f{named} {key}", "HOST_KEY_UNKNOWN"),
+        ("", "other {other} x\u2028{named} {key}", "HOST_KEY_UNKNOWN"),
         ("", "@revoked {named} {key}|gpu1.lan {key}", "HOST_KEY_CHANGED"),
         ("", "@revoked gpu1.lan {key}|gpu1.lan {key}", "HOST_KEY_CHANGED"),
     ],
@@ -255,7 +258,7 @@ def test_the_name_alone_decides_as_with_ssh(
         "key": host_key(node),
         "other": new_key(control.home / "other"),
     }
-    control.known_hosts.write_text(lines.format(**words).replace("|", "\n") + "\n")
+    control.known_hosts.write_bytes(lines.format(**words).replace("|", "\n").encode() + b"\n")
     control.ssh_config.write_text(
         f"Host {NAME}\n  Port 2222\n  User {node.user}\n  UserKnownHostsFile {control.known_hosts}\n"
         f"  StrictHostKeyChecking yes\n  GlobalKnownHostsFile /dev/null\n  {config.format(**words)}\n"

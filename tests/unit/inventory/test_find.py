@@ -70,6 +70,27 @@ def test_the_order(place: Place) -> None:
     assert len(place.warnings) == 1
 
 
+@pytest.mark.parametrize("linked", ["home", "directory", "file"])
+def test_the_users_own_is_no_found_one_where_a_link_leads_to_it(place: Place, linked: str) -> None:
+    """A home behind a link; ~/.config/rbee or the file itself in a directory of dotfiles."""
+    real = place.home / "dotfiles"
+    place.write(real / "inventory.toml", "users", "user = 'u'\n")
+    place.users.parent.rmdir()
+    if linked == "file":
+        place.users.parent.mkdir()
+        place.users.symlink_to(real / "inventory.toml")
+    else:
+        place.users.parent.symlink_to(real)
+    if linked == "home":
+        (place.home.parent / "link").symlink_to(place.home)
+        place.environ["HOME"] = str(place.home.parent / "link")
+    place.cwd = real
+    assert place.nodes() == ["users"]
+    assert place.warnings == []
+    os.unlink(real / "inventory.toml")
+    assert place.nodes() == ["localhost"]
+
+
 def test_an_empty_variable_is_none(place: Place) -> None:
     place.write(place.found, "found")
     assert place.nodes(RBEE_INVENTORY="", XDG_CONFIG_HOME="") == ["found"]

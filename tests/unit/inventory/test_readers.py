@@ -61,6 +61,13 @@ def test_hops_that_are_none(hop: str) -> None:
     assert list(faults(f"[nodes.a]\nhost = 'a'\njump = '{hop}'")) == ["nodes.a.jump"]
 
 
+@pytest.mark.parametrize("host", ["*", "i-*", "box?", "a[b]", "*/*"])
+def test_a_host_that_a_shell_would_take_for_file_names(host: str) -> None:
+    """In `ProxyCommand sh -c "… %h"`: the names of files that lie in the current directory, `-e` as well."""
+    assert "not a pattern" in faults(f"[nodes.a]\nhost = '{host}'")["nodes.a.host"]
+    assert list(faults(f"[nodes.a]\nhost = 'a'\njump = '{host}'")) == ["nodes.a.jump"]
+
+
 def test_hops_in_one_string() -> None:
     assert read("[nodes.a]\nhost = 'a'\njump = 'b, me@c:22,ssh://d'").nodes["a"].jump == (
         "b",

@@ -32,7 +32,7 @@ def line(name: str, key: asyncssh.SSHKey = KEY) -> str:
 
 def entries(directory: Path, text: str) -> tuple[tuple[str, int, str], ...]:
     path = directory / "known_hosts"
-    path.write_text(text)
+    path.write_bytes(text.encode())
     return known_hosts.read([str(path), str(directory / "missing"), str(directory)])
 
 
@@ -98,6 +98,24 @@ def test_comments_do_not_matter(tmp_path: Path, comment: str) -> None:
     assert found(tmp_path, line("box.example").rstrip("\n") + f" {comment}\n") != []
 
 
+@pytest.mark.parametrize("sign", ["\r", "\v", "\f", "\x1c", "\x85", "\xa0", "\u2028"])
+def test_a_line_ends_in_a_line_feed_alone_and_a_word_in_a_blank(tmp_path: Path, sign: str) -> None:
+    """Else what somebody has a comment say, as in the banner that ssh-keyscan repeats, would be a line."""
+    assert found(tmp_path, f"# SSH-2.0-x{sign}{line('box.example')}") == []
+    assert found(tmp_path, f"{line('a').rstrip()} x{sign}{line('box.example')}") == []
+    assert found(tmp_path, f"{sign}{line('box.example')}") == []
+    assert found(tmp_path, line(f"box.example{sign}").rstrip() + " c\n") == []
+
+
+def test_a_hash_stands_alone(tmp_path: Path) -> None:
+    path = tmp_path / "known_hosts"
+    path.write_text(line("box.example"))
+    subprocess.run(["ssh-keygen", "-q", "-H", "-f", path], check=True, capture_output=True)
+    names, key = path.read_text().split(" ", 1)
+    assert found(tmp_path, f"{names} {key}") != []
+    assert found(tmp_path, f"{names},other {key}") == []
+
+
 @given(st.text(max_size=200))
 def test_whatever_a_file_holds(text: str) -> None:
     rows = tuple(("f", number, row) for number, row in enumerate(text.splitlines()) if row.strip())
@@ -159,6 +177,9 @@ def test_a_known_rsa_key_is_asked_for_without_sha1(tmp_path: Path) -> None:
         ("10.0.0.7", "10.7", 22, None, True),
         ("10.7", "10.7", 22, None, True),
         ("[fe80::7]:2222", "FE80:0::7", 2222, None, True),
+        ("[fe80::7%lo]:2222", "FE80:0::7%lo", 2222, None, True),
+        ("fe80::7", "fe80::7%lo", 22, None, False),
+        ("10.0.0.10", "10.0.0.0xa", 22, None, True),
         ("[box.example]:*", "box.example", 2222, None, True),
     ],
 )
@@ -234,6 +255,22 @@ def test_unknown_changed_and_revoked_are_told_apart(tmp_path: Path) -> None:
     assert (revoked.code, revoked.details["line"]) == ("HOST_KEY_CHANGED", 2)
     authority = refused(tmp_path, "", None, "Host CA key is not trusted")
     assert authority.message.endswith("is not trusted: Host CA key is not trusted")
+
+
+def test_a_line_for_many_hosts_is_not_removed_for_one(tmp_path: Path) -> None:
+    """ssh-keygen -R takes the whole line away."""
+    path = tmp_path / "known_hosts"
+    changed = refused(tmp_path, line("a") + line("*.example", OTHER))
+    assert changed.hint == (
+        f"if you know why it changed: ${{EDITOR:-vi}} +2 {path}   "
+        "# append ,!box.example to its names; then: rbee nodes trust 'n 1'"
+    )
+    assert refused(tmp_path, line("a") + line("*.example,!box.example", OTHER)).code == "HOST_KEY_UNKNOWN"
+
+
+def test_a_key_that_has_changed_is_compared_with_its_like(tmp_path: Path) -> None:
+    changed = refused(tmp_path, line("box.example", RSA) + line("box.example", OTHER))
+    assert (changed.details["line"], changed.details["known_fingerprint"]) == (2, OTHER.get_fingerprint())
 
 
 def fetched(path: Path, name: str = "[box.example]:2222") -> PresentedKey:
