@@ -9,7 +9,7 @@ rbee_describe() {
         rbee_get "$STORE/$1.json"
         case $GOT in
         *'"architecture":'*) ;; # somebody was faster
-        *'"last_used":'*'}') rbee_put "$STORE/$1.json" "${GOT%\}},$2}" ;;
+        *'"last_used":'*'}') rbee_rewrite "$STORE/$1.json" "${GOT%\}},$2}" ;;
         esac
         shift 2
     done

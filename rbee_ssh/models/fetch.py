@@ -14,15 +14,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rbee_ssh.errors import DownloadFailed, RbeeError, ResponseInvalid
-from rbee_ssh.models import fetch_failure
+from rbee_ssh.models import fetch_failure, prove
+from rbee_ssh.models.prove import Prover, doubt
 from rbee_ssh.models.remote import Remote, is_link
-from rbee_ssh.node.scripts import LIB, compose, source
+from rbee_ssh.node.scripts import LIB, OWNERS, compose, source
 from rbee_ssh.node.text import plain
 from rbee_ssh.ssh import script
 from rbee_ssh.ssh.connection import Connection
 from rbee_ssh.story import Story
 
-STORE = Path(__file__).with_name("store.sh")
+STORE = prove.STORE
 FETCH = Path(__file__).with_name("fetch.sh")
 JOB = Path(__file__).with_name("fetch_job.sh")
 GET = Path(__file__).with_name("get.py")
@@ -60,6 +61,7 @@ class _Answer:
     problem: list[str] = field(default_factory=list)
     locked: str = ""
     unverified: bool = False
+    unproven: list[tuple[str, str]] = field(default_factory=list)  # SHA-256, path
     files: list[tuple[int, int, str]] = field(default_factory=list)  # size, mtime, path
 
 
@@ -115,7 +117,9 @@ async def find(connection: Connection, remote: Remote, models_dir: str, story: S
     async def links() -> None: ...
 
     watch = _Watch(connection, remote, models_dir, links, story)
-    return watch.found(await watch.ask("look"))
+    while (answer := await watch.ask("look")).unproven:
+        await watch.prover.prove(answer.unproven)
+    return watch.found(answer)
 
 
 class _Watch:
@@ -130,6 +134,7 @@ class _Watch:
         self._said = ""
         self._joined = False
         self.ours = False
+        self.prover = Prover(connection, models_dir, story)
 
     async def to_the_end(self, *, detach: bool) -> Fetched:
         remote, connection = self._remote, self._connection
@@ -139,6 +144,9 @@ class _Watch:
         restarts = 1
         while True:
             answer = await self.ask(mode, links, seconds=0 if detach else FOLLOW_SECONDS)
+            if answer.unproven:
+                await self.prover.prove(answer.unproven)
+                continue
             fetch_failure.complain(connection.name, remote, answer.problem, answer.locked)
             word = answer.state.split(" ")[0]
             if word in ("present", "done"):
@@ -191,7 +199,7 @@ class _Watch:
         words += [str(timeouts.download_tries), str(round(timeouts.download_wait * 1000))]
         words += [
             str(max(1, round(timeouts.download_stall))),
-            source(LIB) + source(STORE) + source(JOB),
+            compose(LIB, OWNERS, STORE, JOB),
             source(GET),
         ]
         for file in files:
@@ -199,7 +207,7 @@ class _Watch:
             note = self._remote.note(file, now).to_json()
             words += [file.name, size, file.sha256 or "", etag or "", note]
         answer = _Answer()
-        body = compose(LIB, STORE, FETCH)
+        body = compose(LIB, OWNERS, STORE, FETCH)
         lines = [link for link in reversed(links) if is_link(link)]
         if len(lines) != len(links):
             raise DownloadFailed(f"{self._remote.ref.display}: the server gave a link that is none")
@@ -236,6 +244,8 @@ class _Watch:
             answer.locked = plain(rest, 100)
         elif key == "new":
             self.ours = True  # at once: we may be cancelled before the answer ends
+        elif key == "unproven" and (unproven := doubt(rest)) is not None:
+            answer.unproven.append(unproven)
         elif key == "unverified":
             answer.unverified = True
 

@@ -11,22 +11,28 @@
 rbee_link() {
     [ -n "$2" ] && [ -n "$3" ] && rbee_yields "$1" "$3" || return 1
     rbee_find_note "$3" "$2"
-    [ -n "$NOTE" ] || return 1
-    { mkdir -p "$TO" && ln -f "${NOTE%.json}" "$1" && printf '%s\n' "$4" >"$1.json"; } 2>/dev/null
+    # What others may have changed before it is opened again is not handed on.
+    [ -n "$NOTE" ] && [ -z "$OPEN" ] || return 1
+    rbee_others "$4"
+    (rbee_enter "$PLACE" "$OTHERS" && ln -f "${NOTE%.json}" "./${1##*/}" && rm -f "./${1##*/}.json" &&
+        printf '%s\n' "$4" >"./${1##*/}.json") 2>/dev/null
 }
 
-# ABSENT: how many are not there. NEED: bytes that are still to come, as far as sizes are known.
+# ABSENT: how many are not there, or have to be proven first, which is told. NEED: bytes that are still to come, as far as sizes are known.
 rbee_survey() {
     ABSENT=0
     NEED=0
     N=0
     while [ $# -ge 5 ]; do
         N=$((N + 1))
-        rbee_in_place "$TO/$1" "$2" "$3" "$4" || rbee_link "$TO/$1" "$2" "$3" "$5" || {
+        if ! rbee_in_place "$TO/$1" "$2" "$3" "$4" && {
+            UNPROVEN=$DOUBT
+            rbee_doubt "$3" || ! rbee_link "$TO/$1" "$2" "$3" "$5"
+        }; then
             ABSENT=$((ABSENT + 1))
             rbee_size "$PARTS-$N.part"
             NEED=$((NEED + ${2:-$BYTES} - BYTES))
-        }
+        fi
         shift 5
     done
 }
@@ -99,7 +105,7 @@ rbee_spawn() {
     mkdir -p "$FETCH" 2>/dev/null && printf '%s' "$1" >"$FETCH/job.sh" && printf '%s' "$2" >"$FETCH/get.py" &&
         rbee_put "$FETCH/state" beginning && rbee_links || return 1
     shift 2
-    rbee_detach "$FETCH/job.sh" "$FETCH" "$TO" "$PARTS" "$TRIES" "$WAIT" "$STALL" "$@"
+    rbee_detach "$FETCH/job.sh" "$FETCH" "$STORE" "$PLACE" "$PARTS" "$TRIES" "$WAIT" "$STALL" "$@"
     rbee_put "$FETCH/job" "$DETACHED"
 }
 
@@ -128,19 +134,21 @@ rbee_decide() {
         NEXT=
         return
     }
-    umask 022
-    rbee_expire
+    [ -n "$CLOSED" ] || rbee_expire
     rbee_survey "$@"
-    umask 077
-    rbee_free "$IN"
+    rbee_free .
     FREE=$RBEE_FREE
     if [ "$ABSENT" -eq 0 ]; then
         rm -rf "$FETCH"
         NEXT=present
+    elif [ -n "$CLOSED" ]; then
+        NEXT=closed
     elif [ -n "$FREE" ] && [ $((NEED / 1024 + 65536)) -gt "$FREE" ]; then
         NEXT=short
     elif [ "$MODE" = look ]; then
         NEXT=absent
+    elif ! (rbee_enterable "$PLACE" "$5"); then # before it is fetched
+        NEXT=
     else
         printf 'new\t1\n'
         rbee_spawn "$JOB" "$GET_PY" "$@" || NEXT=unwritable
@@ -151,6 +159,7 @@ rbee_fetch() {
     MODE=$1 STORE=$2 TRIES=$5 WAIT=$6 STALL=$7 JOB=$8 GET_PY=$9
     rbee_store "$STORE"
     umask 077
+    PLACE=$3
     TO=$STORE/$3
     SECONDS_TO_FOLLOW=$4
     shift 9
@@ -158,11 +167,10 @@ rbee_fetch() {
     ID=$(printf '%s' "$TO" | tr -c 'A-Za-z0-9.-' _ | tail -c 180)
     FETCH=$ROOT/fetches/$ID
     # A store can be shared by machines, and a process of another one is not seen here.
-    PARTS=$IN/$(printf '%.8s' "$MACHINE")-$ID
-    (umask 022 && mkdir -p "$IN" 2>/dev/null) && [ -w "$IN" ] || {
-        printf 'problem\tdirectory\t%s\n' "$STORE"
-        return 73
-    }
+    PARTS=./$(printf '%.8s' "$MACHINE")-$ID
+    # Of a store that we may not write we can have what is there.
+    CLOSED=
+    rbee_incoming || CLOSED="$REASON	$REFUSED"
     rbee_lock $$ || return
     rbee_decide "$@"
     rbee_unlock
@@ -172,6 +180,7 @@ rbee_fetch() {
         rbee_files "$@"
         ;;
     absent) printf 'at\t%s\tabsent\n' 0 ;;
+    closed) printf 'problem\t%s\n' "$CLOSED" ;;
     short) printf 'problem\tshort\t%s\t%s\n' "$NEED" $((FREE * 1024)) ;;
     unwritable) printf 'problem\tdirectory\t%s\n' "$FETCH" ;;
     follow) rbee_follow "$SECONDS_TO_FOLLOW" "$@" ;;

@@ -45,6 +45,8 @@ def complain(node: str, remote: Remote, problem: Sequence[str], locked: str) -> 
             hint=_space(node),
             details={"node": node, "need_bytes": need, "free_bytes": free},
         )
+    if problem[0] == "foreign":
+        raise refusals.foreign(node, problem[-1])
     if problem[0] != "directory":
         raise refusals.unwritable(node, problem[0])
     path = problem[-1]

@@ -1,7 +1,8 @@
 # The process on the node that fetches: each file to a partial one, resumed where it stopped, checked, renamed.
-# Whoever asked may be gone meanwhile. $1 its own directory, $2 where the files go, $3 what the paths of partial
-# ones begin with, $4 tries that bring nothing, $5 first wait (ms), $6 stall (s); then for each file, as in fetch.sh:
-# name, size or '', SHA-256 or '', ETag or '', note. The URLs are in the files 1.url, 2.url, …: in no argument.
+# Whoever asked may be gone meanwhile. It runs in the directory of partial files. $1 its own directory, $2 the store,
+# $3 the directory in it where the files go, $4 what the names of partial ones begin with, $5 tries that bring nothing,
+# $6 first wait (ms), $7 stall (s); then for each file, as in fetch.sh: name, size or '', SHA-256 or '', ETag or '',
+# note. The URLs are in the files 1.url, 2.url, …: in no argument.
 
 STEP=1048576 # bytes that make a try a good one
 RENEWAL=90   # seconds to wait for a new link, when one has expired
@@ -11,6 +12,7 @@ say() { rbee_put "$DIR/state" "$*"; }
 fail() {
     say "failed $*"
     rm -f "$DIR"/*.url
+    rmdir "$TO" 2>/dev/null
     exit 1
 }
 
@@ -112,7 +114,7 @@ place() {
     fi
     # Without a sum, the place is the URL's, and what it was before makes way.
     [ -z "$SHA" ] || rbee_yields "$TO/$NAME" "$SHA" || fail other
-    rbee_settle "$FILE" "$TO/$NAME" "$NOTE" || fail directory
+    rbee_settle "$FILE" "$PLACE/$NAME" "$NOTE" "${SUM:-$SHA}" >/dev/null || fail directory
     rm -f "$FILE.etag"
 }
 
@@ -174,8 +176,10 @@ bring() {
 }
 
 rbee_init || exit 1
-DIR=$1 TO=$2 PARTS=$3 TRIES=$4 WAIT=$5 STALL=$6
-shift 6
+rbee_store "$2"
+DIR=$1 PLACE=$3 TO=$STORE/$3 PARTS=$4 TRIES=$5 WAIT=$6 STALL=$7
+shift 7
+rbee_incoming || fail directory
 choose_tool
 N=0
 while [ $# -ge 5 ]; do
@@ -184,14 +188,12 @@ while [ $# -ge 5 ]; do
     shift 5
     FILE=$PARTS-$N.part
     ! rbee_in_place "$TO/$NAME" "$SIZE" "$SHA" "$ETAG" || continue
-    umask 022
     bring
     # Once more, then it is the server that has it wrong.
     place || {
         bring
         place || fail "mismatch $BYTES $SUM"
     }
-    umask 077
 done
 rm -f "$DIR"/*.url "$DIR/job.sh" "$DIR/get.py"
 say 'done'

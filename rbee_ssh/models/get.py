@@ -9,14 +9,34 @@ Prints the HTTP status. Exit statuses are curl's: 0, 22 (an HTTP error), 23 (the
 from __future__ import annotations
 
 import http.client
+import ipaddress
+import socket
 import sys
 import urllib.error
+import urllib.parse
 import urllib.request
 from typing import IO
 
 
+def inward(url: str) -> bool:
+    """Whether a URL leads to the machine that asks, or to what only its own wire reaches: loopback and
+    link-local addresses, however written; a cloud's metadata are among them. Names are not looked up."""
+    host = (urllib.parse.urlsplit(url).hostname or "").rstrip(".").partition("%")[0]
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        try:
+            address = ipaddress.ip_address(socket.inet_aton(host))  # 127.1, 0x7f000001, 2130706433
+        except (OSError, UnicodeError):
+            return False
+    address = getattr(address, "ipv4_mapped", None) or address
+    return address.is_loopback or address.is_link_local or address.is_unspecified
+
+
 class Redirects(urllib.request.HTTPRedirectHandler):
-    """At most five, to http or https, and from https only to https."""
+    """At most five, to http or https, from https only to https, and inward only from there."""
 
     max_redirections = 5
 
@@ -30,7 +50,7 @@ class Redirects(urllib.request.HTTPRedirectHandler):
         newurl: str,
     ) -> urllib.request.Request | None:
         wanted = ("https:",) if req.full_url.lower().startswith("https:") else ("http:", "https:")
-        if not newurl.lower().startswith(wanted):
+        if not newurl.lower().startswith(wanted) or (inward(newurl) and not inward(req.full_url)):
             raise urllib.error.HTTPError(req.full_url, 310, "redirect refused", headers, fp)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 

@@ -20,6 +20,7 @@ from rbee_ssh import __version__
 from rbee_ssh.errors import DownloadFailed, ModelFault, ModelForbidden, ModelNotFound
 from rbee_ssh.inventory import Timeouts
 from rbee_ssh.models.aside import aside
+from rbee_ssh.models.get import inward
 from rbee_ssh.models.quants import HubFile, choose
 from rbee_ssh.models.refs import HubRef
 from rbee_ssh.models.remote import Remote, RemoteFile, is_link
@@ -85,7 +86,9 @@ async def links(remote: Remote, ref: HubRef, timeouts: Timeouts, story: Story) -
 
     Raises:
         ModelNotFound, ModelForbidden, DownloadFailed: as `resolve`.
+        DownloadFailed: also when it leads inward (get.py), unless the hub itself is there.
     """
+    refused: list[str] = []
 
     def ask(api: HfApi) -> list[str] | None:
         from huggingface_hub import get_hf_file_metadata, get_token, hf_hub_url
@@ -100,6 +103,9 @@ async def links(remote: Remote, ref: HubRef, timeouts: Timeouts, story: Story) -
                 library_name=LIBRARY,
                 library_version=__version__,
             ).location
+            if inward(location) and not inward(api.endpoint):
+                refused.append(urlsplit(location).netloc)
+                return None
             place, hub = urlsplit(location), urlsplit(api.endpoint)
             open_to_all = not remote.protected or get_token() is None
             # What is still on the hub is not signed, and opens to a token only.
@@ -110,7 +116,14 @@ async def links(remote: Remote, ref: HubRef, timeouts: Timeouts, story: Story) -
             found.append(location)
         return found
 
-    return await asked(ref, ask, timeouts, story)
+    found = await asked(ref, ask, timeouts, story)
+    if refused:
+        raise DownloadFailed(
+            f"{ref.display}: the hub leads to {plain(refused[0], 100)}, an address of whoever follows it",
+            hint="check HF_ENDPOINT: a hub on this machine has to be named by such an address itself",
+            details={"reference": ref.display},
+        )
+    return found
 
 
 def _server(url: SplitResult) -> tuple[str | None, int | None]:

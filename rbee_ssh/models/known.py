@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rbee_ssh.models import store
 from rbee_ssh.models.remote import MEMOS, read_memo
@@ -35,12 +35,13 @@ def belongings(
     for memo in registry.facts_under(MEMOS):
         known = read_memo(memo)
         if known is not None and [file.sha256 for file in known[2]] == list(sums):
-            source, revision, remote, _ = known
-            return [Belonging(file.place, Note(source, revision)) for file in remote]
-    told = [Note(file.note.source, told_by=node) for file in files]
+            source, revision, remote, protected = known
+            note = Note(source, revision, gated=1 if protected else None)
+            return [Belonging(file.place, note) for file in remote]
+    told = [Note(file.note.source, told_by=node, gated=file.note.gated) for file in files]
     directory = sums[0]
     if all(_summed(registry, note.source) == sha256 for note, sha256 in zip(told, sums, strict=True)):
-        told = [Note(note.source) for note in told]
+        told = [replace(note, told_by=None) for note in told]
     elif len(sums) > 1:
         # Not only the first part's: where that lies, its own other parts belong.
         directory = hashlib.sha256("".join(sums).encode()).hexdigest()

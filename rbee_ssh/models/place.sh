@@ -2,7 +2,11 @@
 # $1 the store, $2 the transfer's key, $3 size, $4 place in the store, $5 note, $6 SHA-256, or $6 'away': forget it.
 rbee_place() {
     rbee_store "$1"
-    PART=$IN/$2.part
+    rbee_incoming || {
+        rbee_refused
+        return 73
+    }
+    PART=./$2.part
     TO=$STORE/$4
     rbee_lock $$ || return
     rbee_size "$PART"
@@ -15,12 +19,12 @@ rbee_place() {
         rbee_stored "$TO"
     elif [ "$GOT_BYTES" -ne "$3" ]; then
         printf 'problem\tshort\n'
+    elif ! (rbee_enterable "${4%/*}" "$5"); then
+        : # has been told
     elif ! rbee_yields "$TO" "$6"; then
         printf 'problem\tother\n'
-    elif rbee_settle "$PART" "$TO" "$5"; then
+    elif rbee_settle "$PART" "$4" "$5" "$6"; then
         rbee_stored "$TO"
-    else
-        printf 'problem\tdirectory\n'
     fi
     rbee_unlock
 }

@@ -1,4 +1,4 @@
-# Take a file from stdin into $IN, from where an earlier transfer of it stopped, and print its SHA-256.
+# Take a file from stdin into our partial files, from where an earlier transfer of it stopped, and print its SHA-256.
 # $1 the store, $2 the transfer's key, $3 the file's size, $4 its SHA-256 or '' when that is not known yet,
 # $5 'take' to end another command's transfer of it, 'anew' to begin at its first byte, $6 its place in the store
 # or '' when any will do, $7 take.py; then of each file that comes after it: place, key, size.
@@ -34,7 +34,7 @@ rbee_claim() {
     }
 }
 
-rbee_ours() {
+rbee_still_ours() {
     rbee_get "$PART.owner"
     [ "$GOT" = "$RBEE_ME" ]
 }
@@ -67,7 +67,7 @@ rbee_python() {
 # and without a pipe of tee's small pieces between the network and the disk.
 rbee_follow() {
     AT=0
-    while [ "$AT" -lt "$SIZE" ] && rbee_ours; do
+    while [ "$AT" -lt "$SIZE" ] && rbee_still_ours; do
         rbee_size "$PART"
         [ "$BYTES" -ge "$SIZE" ] || BYTES=$((BYTES / 1048576 * 1048576))
         if [ "$BYTES" -gt "$AT" ]; then
@@ -88,15 +88,25 @@ rbee_follow() {
 rbee_beside() {
     TO=$STORE/$PLACE
     [ "$NOTE" != "$TO.json" ] || return 0
-    rbee_yields "$TO" "$WANTED" || return 1
-    { mkdir -p "${TO%/*}" && ln -f "${NOTE%.json}" "$TO" && cp "$NOTE" "$TO.json"; } 2>/dev/null || return 1
+    # What others may have changed before it is opened again is not handed on.
+    [ -z "$OPEN" ] && rbee_yields "$TO" "$WANTED" && (
+        rbee_get "$NOTE"
+        rbee_others "$GOT"
+        rbee_enter "${PLACE%/*}" "$OTHERS" && ln -f "${NOTE%.json}" "./${PLACE##*/}" && rm -f "./${PLACE##*/}.json" &&
+            cat "$NOTE" >"./${PLACE##*/}.json"
+    ) 2>/dev/null || return 1
     NOTE=$TO.json
 }
 
 # Whether the store has it, and what is said then; without a sum, whether one is worth to be made.
 rbee_known() {
     rbee_find_note "$WANTED" "$SIZE"
-    [ -n "$NOTE" ] || return
+    [ -n "$NOTE" ] || {
+        # What lies elsewhere than it has to cannot be linked there, proven or not.
+        [ -z "$PLACE" ] || [ "$UNPROVEN" = "$STORE/$PLACE" ] || return
+        rbee_doubt "$WANTED"
+        return
+    }
     if [ -z "$WANTED" ]; then
         printf 'compare\t1\n'
     elif [ -z "$PLACE" ] || rbee_beside; then
@@ -112,7 +122,7 @@ rbee_later() {
     while [ $# -ge 3 ]; do
         rbee_size "$STORE/$1"
         [ "$BYTES" -eq "$3" ] && [ -f "$STORE/$1.json" ] || {
-            rbee_size "$IN/$2.part"
+            rbee_size "./$2.part"
             LATER=$((LATER + $3 - BYTES))
         }
         shift 3
@@ -122,12 +132,12 @@ rbee_later() {
 rbee_receive() {
     rbee_store "$1"
     SIZE=$3
-    PART=$IN/$2.part
+    PART=./$2.part
     WANTED=$4
     PLACE=$6
     ! rbee_known || return 0
-    mkdir -p "$IN" 2>/dev/null || {
-        printf 'problem\tdirectory\n'
+    rbee_incoming || {
+        rbee_refused
         return 73
     }
     rbee_lock $$ || return
@@ -161,7 +171,7 @@ rbee_receive() {
         return 73
     }
     exec 4>"$PART.sum"
-    rbee_free "$IN"
+    rbee_free .
     printf 'have\t%s\nlater\t%s\nfree\t%s\n' "$BYTES" "$LATER" "$RBEE_FREE"
     # In the background, so that a signal is heard while it waits; where stdin would be /dev/null.
     exec 3<&0 5>&1
@@ -209,7 +219,7 @@ rbee_let_go() {
     # shellcheck disable=SC2086
     [ -z "$CAT" ] || kill "$CAT" $GOT 2>/dev/null
     rm -f "$PART.sum" "$PART.whole" "$PART.taken"
-    ! rbee_ours || rm -f "$PART.owner"
+    ! rbee_still_ours || rm -f "$PART.owner"
 }
 
 rbee_init && rbee_receive "$@"

@@ -1,7 +1,7 @@
 """A node that takes a file: resumed where it stopped, summed as it comes, in its place once it is proven.
 
-What came in lies in MODELS_DIR/.incoming/KEY.part until its SHA-256 holds. The key says which file it is; the
-sum of the whole proves that a part was really its beginning.
+What came in lies in MODELS_DIR/.incoming-UID/KEY.part until its SHA-256 holds. The key says which file it is;
+the sum of the whole proves that a part was really its beginning.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from rbee_ssh.errors import (
     ResponseInvalid,
     ShellUnusable,
 )
-from rbee_ssh.models import store
+from rbee_ssh.models import prove, store
+from rbee_ssh.models.prove import Prover, doubt
 from rbee_ssh.models.store import Note
 from rbee_ssh.node import refusals
-from rbee_ssh.node.scripts import LIB, compose
+from rbee_ssh.node.scripts import LIB, OWNERS, compose
 from rbee_ssh.node.text import integer, plain
 from rbee_ssh.ssh import script
 from rbee_ssh.ssh.connection import Connection
@@ -32,16 +33,16 @@ from rbee_ssh.ssh.quote import quote
 from rbee_ssh.ssh.script import RunningScript
 from rbee_ssh.story import Story
 
-STORE = Path(__file__).with_name("store.sh")
+STORE = prove.STORE
 RECEIVE = Path(__file__).with_name("receive.sh")
 PLACE = Path(__file__).with_name("place.sh")
 TAKE = Path(__file__).with_name("take.py")
-FOUND = 'rbee_find_note "$2" "$3"; [ -z "$NOTE" ] || rbee_stored "${NOTE%.json}"'
-FIND = compose(LIB, STORE, then=f'rbee_store "$1"; {FOUND}')
+FOUND = 'rbee_find_note "$2" "$3"; [ -z "$NOTE" ] && rbee_doubt "$2" || rbee_stored "${NOTE%.json}"'
+FIND = compose(LIB, OWNERS, STORE, then=f'rbee_init && rbee_store "$1" && {{ {FOUND}; }}')
 MIB = 2**20
 SPARE = 64 * MIB  # what a disk keeps free
 ANSWER = 60.0  # seconds until the node says that it is ready
-SUM_SECONDS = 3600.0  # for the sum of a file
+SUM_SECONDS = prove.SUM_SECONDS
 BUSY_LOOK = 1.0  # seconds between two looks at another command's transfer
 BUSY_STALLED = 20.0  # seconds without a byte after which that transfer is ours
 
@@ -187,6 +188,7 @@ async def receiving(
         ConnectionLost, NodeFault: the way there.
     """
     how = "anew" if anew else ""
+    prover = Prover(connection, incoming.models_dir, story)
     seen: tuple[int, str | None] | None = None
     still = 0.0
     while True:
@@ -213,6 +215,9 @@ async def receiving(
             await running.finish()
         if "compare" in answer and incoming.sha256 is None:
             raise Compare
+        if (unproven := doubt(answer.get("unproven", ""))) is not None:
+            await prover.prove([unproven])
+            continue
         if "busy" not in answer:
             raise refused(connection.name, incoming.models_dir, answer)
         if not wait:
@@ -230,14 +235,22 @@ async def receiving(
         await asyncio.sleep(BUSY_LOOK)
 
 
-async def find(connection: Connection, models_dir: str, sha256: str, size: int) -> Placed | None:
-    """Where in its store a node has a file with this content.
+async def find(
+    connection: Connection, models_dir: str, sha256: str, size: int, story: Story
+) -> Placed | None:
+    """Where in its store a node has a file with this content; proven first, where others could change it.
 
     Raises:
         NodeFault: the connection or its shell.
     """
-    result = await script.run(connection, FIND, [models_dir, sha256, str(size)])
-    return placed_of(dict(line.partition("\t")[::2] for line in result.stdout.split("\n")), size)
+    prover = Prover(connection, models_dir, story)
+    while True:
+        result = await script.run(connection, FIND, [models_dir, sha256, str(size)])
+        answer = dict(line.partition("\t")[::2] for line in result.stdout.split("\n"))
+        unproven = doubt(answer.get("unproven", ""))
+        if unproven is None:
+            return placed_of(answer, size)
+        await prover.prove([unproven])
 
 
 async def _first(connection: Connection, lines: AsyncIterator[str]) -> dict[str, str]:
@@ -308,7 +321,11 @@ def refused(node: str, path: str, answer: Mapping[str, str]) -> RbeeError:
     """Why a script of the store did nothing."""
     if "locked" in answer:
         return refusals.locked(node, plain(answer["locked"], 200) or "?")
-    if answer.get("problem", "directory") != "directory":
+    problem, _, where = answer.get("problem", "directory").partition("\t")
+    path = plain(where) or path
+    if problem == "foreign":
+        return refusals.foreign(node, path)
+    if problem != "directory":
         return refusals.unwritable(node, plain(answer["problem"], 500))
     return ShellUnusable(
         f"node {node!r}: {path} cannot be written",
@@ -338,4 +355,4 @@ def _full(node: str, incoming: Incoming) -> DiskFull:
 
 
 def _text(path: Path) -> str:
-    return compose(LIB, STORE, path)
+    return compose(LIB, OWNERS, STORE, path)

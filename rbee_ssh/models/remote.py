@@ -66,6 +66,7 @@ class Remote:
             fetched=now,
             last_used=now,
             verified=now if file.sha256 else None,
+            gated=1 if self.protected else None,
         )
 
     def memo(self) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 # $1 the store, $2 '1' also when a worker has it, $3 '1' for a dry run, $4 Unix time by this clock: what was used later is kept;
 # $5 minutes: partial files older than that; then for each model: how many files it has, and each one's place and
 # its path as JSON writes it.
-# Prints `removed`, `kept` or `mapped`, with the first file's place, behind `mapped` a worker's id or a process.
+# Prints `removed`, `kept` or `mapped`, with the first file's place, behind `mapped` a worker's id or a process. Kept is
+# also what another user has put there, unless that very model is meant ($4 is none). No link is followed.
 
 RBEE_LIVE='starting loading idle busy stopping orphan'
 
@@ -31,9 +32,10 @@ rbee_used_since() {
     [ -n "$USED" ] && [ "$USED" -gt "$2" ]
 }
 
-# A file and its note, and the directories that this leaves empty.
+# A file and its note, and the directories that this leaves empty. Status 1 when it is still there.
 rbee_unlink() {
-    rm -f "$1" "$1.json"
+    (rbee_inside "${1%/*}" && rm -f "./${1##*/}" "./${1##*/}.json") 2>/dev/null
+    [ ! -e "$1" ] || return 1
     UP=${1%/*}
     while [ "$UP" != "$STORE" ] && rmdir "$UP" 2>/dev/null; do UP=${UP%/*}; done
 }
@@ -51,19 +53,26 @@ rbee_remove() {
             eval "PLACE=\${$((N * 2 + 1))} JSON=\${$((N * 2 + 2))}"
             rbee_users "$STORE/$PLACE" "$JSON"
             [ -z "$USERS" ] || WORD=mapped ALSO="$ALSO$USERS"
-            [ -z "$SINCE" ] || ! rbee_used_since "$STORE/$PLACE" "$SINCE" || WORD=kept
+            [ -z "$SINCE" ] || { [ -O "$STORE/$PLACE" ] && ! rbee_used_since "$STORE/$PLACE" "$SINCE"; } || WORD=kept
             N=$((N + 1))
         done
         [ "$WORD" != mapped ] || [ -z "$FORCE" ] || WORD=removed
         N=0
         while [ $N -lt "$COUNT" ]; do
-            [ "$WORD" != removed ] || [ -n "$DRY" ] || rbee_unlink "$STORE/$1"
+            [ "$WORD" != removed ] || [ -n "$DRY" ] || rbee_unlink "$STORE/$1" || {
+                printf 'problem\tdirectory\t%s\n' "$STORE/$1"
+                WORD=stays
+            }
             shift 2
             N=$((N + 1))
         done
         printf '%s\t%s\t%s\n' "$WORD" "$FIRST" "${ALSO# }"
     done
-    [ -z "$MINUTES" ] || rbee_remove_parts "$MINUTES"
+    [ -z "$MINUTES" ] || {
+        [ -n "$DRY" ] || rbee_forget_fetches "$MINUTES"
+        [ -n "$DRY" ] || rbee_forget_proofs
+        rbee_each_incoming rbee_remove_parts "$MINUTES"
+    }
     rbee_unlock
 }
 
@@ -78,9 +87,17 @@ rbee_fetched() {
     return 1
 }
 
+# Proofs of what is not there any more.
+rbee_forget_proofs() {
+    for OLD in "$ROOT"/proofs/*; do
+        [ -f "$OLD" ] || continue
+        { read -r GOT && read -r GOT && IFS= read -r GOT; } <"$OLD"
+        [ -e "$GOT" ] || rm -f "$OLD"
+    done
+}
+
 rbee_remove_parts() {
-    [ -n "$DRY" ] || rbee_forget_fetches "$1"
-    for OLD in "$IN"/*.part; do
+    for OLD in ./*.part; do
         [ -f "$OLD" ] || continue
         [ "$1" -eq 0 ] || [ -n "$(find "$OLD" -prune -mmin +"$1" 2>/dev/null)" ] || continue
         # One that is just being sent or fetched.
@@ -88,7 +105,7 @@ rbee_remove_parts() {
         [ -z "$GOT" ] || ! rbee_holder_lives "$GOT" || continue
         ! rbee_fetched "$OLD" || continue
         rbee_size "$OLD"
-        printf 'part\t%s\t%s\n' "${OLD#"$STORE"/}" "$BYTES"
+        printf 'part\t%s\t%s\n' "$AT/${OLD#./}" "$BYTES"
         [ -n "$DRY" ] || rm -f "$OLD" "$OLD".*
     done
 }

@@ -148,6 +148,7 @@ class Note:
         verified: when its SHA-256 was last compared; None when it never could be, 0 when it differed.
         quant, architecture, parameters, context: from the GGUF header, where somebody has read it.
         told_by: the node that alone says `source`, for a copy of a file that nobody else knew by its SHA-256.
+        gated: 1 when only a token opens it where it came from: then no other user of the node may read it.
     """
 
     source: str = ""
@@ -162,6 +163,7 @@ class Note:
     parameters: int | None = None
     context: int | None = None
     told_by: str | None = None
+    gated: int | None = None
 
     def to_json(self) -> str:
         """One line of JSON, ASCII only. Scripts on the node change its numbers (`rbee_note` in lib.sh)."""

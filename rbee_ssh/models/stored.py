@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rbee_ssh.models.quants import quant_of
 from rbee_ssh.models.store import Note, Part, part_of, read_note, shown_name
@@ -14,12 +14,16 @@ DEPTH = {"local": 3, "hf": 5, "url": 4}  # parts of a place
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """One file: its place in the store, bytes, mtime in Unix seconds, its note (empty when it has none)."""
+    """One file: its place in the store, bytes, mtime in Unix seconds, its note (empty when it has none).
+
+    `open`: other users of the node may have put it there, or can change it; so its note proves nothing.
+    """
 
     place: str
     size: int
     mtime: int
     note: Note = field(default_factory=Note)
+    open: bool = False
 
     @property
     def name(self) -> str:
@@ -86,6 +90,11 @@ class StoredModel:
         return max(file.note.last_used or file.note.fetched or file.mtime for file in self.files)
 
     @property
+    def open(self) -> bool:
+        """Whether other users of the node can change it."""
+        return any(file.open for file in self.files)
+
+    @property
     def differs(self) -> bool:
         """Whether the last look found something else than what its SHA-256 says."""
         return any(file.note.verified == 0 for file in self.files)
@@ -128,8 +137,10 @@ def parse(node: str, lines: Iterable[str]) -> Shelf:
             last = _file(value, of_model=key == "file")
             if last is not None:
                 (files if key == "file" else parts).append(last)
-        elif key == "note" and last is not None and files and files[-1] is last:
-            files[-1] = StoredFile(last.place, last.size, last.mtime, read_note(value))
+        elif key in ("open", "note") and last is not None and files and files[-1] is last:
+            last = files[-1] = (
+                replace(last, open=True) if key == "open" else replace(last, note=read_note(value))
+            )
         elif key == "store end":
             ended = True
     return Shelf(node, store, _models(node, store, files) if store else (), tuple(parts), ended, now)

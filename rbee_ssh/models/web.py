@@ -46,7 +46,7 @@ async def resolve(ref: UrlRef, timeouts: Timeouts, story: Story) -> Remote:
         ModelNotFound: 404 or 410.
         ModelForbidden: 401 or 403.
         ModelInvalid: it does not begin as a GGUF file does.
-        DownloadFailed: it is redirected to what is not https, or too often.
+        DownloadFailed: it is redirected too often, to what is not https, or inward (get.py).
     """
     told = await aside(lambda: _ask(ref.url))
     details = {"reference": ref.display, "status": told.status}
@@ -60,7 +60,7 @@ async def resolve(ref: UrlRef, timeouts: Timeouts, story: Story) -> Remote:
         )
     if told.status // 100 == 3:
         raise DownloadFailed(
-            f"{ref.display}: the server redirects too often, or to what is not https",
+            f"{ref.display}: the server redirects too often, to what is not https, or to whoever asks it",
             hint="name the URL that it leads to",
             details=details,
         )

@@ -20,14 +20,16 @@ SCRIPTS = (Path(__file__).with_name("engines.sh"), Path(__file__).with_name("fac
 """The sources of the probe, in this order; the last line runs it with the arguments of `arguments`."""
 
 ENDED_EARLY = "the probe ended early, so that not all is known"
+MODEL_STATES = frozenset({"gguf", "differs", "unproven", "missing", "unreadable", "invalid"})
 MAX_TEXT = 512 * 1024
 MAX_RECORDS = 2000
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """The model file that was asked about. `state`: "gguf", "differs" (GGUF, and not what its
-    note in the store says, or not what it has to be), "missing", "unreadable" or "invalid" (not GGUF).
+    """The model file that was asked about. `state`: "gguf", "differs" (GGUF, and not what its note in the
+    store says, or not what it has to be), "unproven" (GGUF, where others may write), "missing", "unreadable"
+    or "invalid" (not GGUF).
 
     `size` in bytes and `mtime` in seconds by the node's clock; None when it could not be looked at. `total`:
     bytes of all parts that are there, and `parts`: how many, where it is the first of a split model. `head`:
@@ -88,7 +90,7 @@ def arguments(
     pythons: Iterable[str] = (),
     brief: bool = False,
     known_header: str | None = None,
-    sums: Sequence[str] = (),
+    stored: Sequence[str] | None = None,
 ) -> list[str]:
     """The arguments of the probe.
 
@@ -101,8 +103,8 @@ def arguments(
         brief: without account, clock and the Pythons that have no engine; a few milliseconds instead of 40.
         known_header: SIZE:MTIME of the model file whose header is known, "" when it never was; None asks for
             no header.
-        sums: the SHA-256 that the model file and its other parts have to have by their notes, if they are of
-            the store; "" where it is not known.
+        stored: the SHA-256 that the model file and its other parts have to have, "" where nobody has told
+            it, if they are of the node's store.
     """
     if backend not in ("auto", "cpu") or device is not None:
         engine = "all" if engine == "auto" else f"{engine},devices"
@@ -110,8 +112,7 @@ def arguments(
         engine += ",brief"
     env = [f"env:{name}={value}" for name, value in node.env]
     header = [] if known_header is None else [f"header:{known_header}"]
-    if any(sums):
-        header.append(f"sums:{','.join(sums)}")
+    header += [] if stored is None else [f"stored:{','.join(stored)}"]
     return [
         *(node.models_dir, node.engine_path or "", node.python or "", model_path, engine),
         *(*pythons, *env, *header),
@@ -233,7 +234,7 @@ def _disk(lines: Iterable[str]) -> int | None:
 
 def _model(one: _Lookup) -> ModelFile | None:
     for fields in one.all("model"):
-        if len(fields) >= 4 and fields[0] in ("gguf", "differs", "missing", "unreadable", "invalid"):
+        if len(fields) >= 4 and fields[0] in MODEL_STATES:
             head = "".join(one.lines("header"))
             return ModelFile(
                 *(fields[3], fields[0], integer(fields[1]), integer(fields[2])),

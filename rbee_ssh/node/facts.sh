@@ -4,8 +4,8 @@
 #    from one look to the next is told. "auto,devices" lists devices as well; "all,brief" leaves out what a table of
 #    many nodes does not show, and does not start a Python that has no engine
 # $6… more Pythons to look into; env:NAME=VALUE, the variables that engines are started with; header:SIZE:MTIME,
-# the model file whose header is known: of any other the header is sent; sums:SHA256,SHA256, which the notes of the
-# model file and of its other parts have to say
+# the model file whose header is known: of any other the header is sent; stored:SHA-256,SHA-256, the model file is one
+# of the store, and it and its other parts have to be these (owners.sh, and ROOT, stand before this file then)
 # Numbers are sent as the node tells them. What they mean is decided in Python, where it can be tested.
 
 # engines.sh stands before this file. A subshell: neither variables nor traps nor the locale reach what stands behind it.
@@ -265,7 +265,7 @@ rbee_facts() (
                 *) set -- "$file" ;;
                 esac
                 for part do
-                    ! differs "$part" "${sums%%,*}" || state=differs
+                    judge "$part" "${sums%%,*}"
                     case $sums in *,*) sums=${sums#*,} ;; *) sums= ;; esac
                 done
             else
@@ -284,16 +284,19 @@ rbee_facts() (
         put model "$state" '' '' "$file"
     }
 
-    # differs FILE SHA256: whether a file of the store is something else than its note says (`models verify`), or its
-    # note says something else than that sum, which may be ''.
-    differs() {
+    # judge FILE SHA256: `state` of one that is something else than its note says (`models verify`), or whose note says
+    # something else than that sum, which may be ''; of the store where others may write a note proves nothing.
+    judge() {
+        if [ -n "$stored" ] && ! rbee_closed "$1"; then
+            rbee_proven "$1" "$2" || state=unproven
+            return
+        fi
         note=
         [ ! -r "$1.json" ] || IFS= read -r note <"$1.json"
         case $note in
-        *'"verified":0'[,}]* | *'"verified": 0'[,}]*) return 0 ;;
-        *"\"sha256\":\"$2\""* | *"\"sha256\": \"$2\""*) return 1 ;;
-        *'"sha256":'*) [ -n "$2" ] ;;
-        *) return 1 ;;
+        *'"verified":0'[,}]* | *'"verified": 0'[,}]*) state=differs ;;
+        *"\"sha256\":\"$2\""* | *"\"sha256\": \"$2\""*) ;;
+        *'"sha256":'*) [ -z "$2" ] || state=differs ;;
         esac
     }
 
@@ -346,10 +349,18 @@ rbee_facts() (
     remaining
     libraries=
     known=
+    stored=
     sums=
     for extra do
-        case $extra in header:*) known=$extra ;; sums:*) sums=${extra#sums:} ;; esac
+        case $extra in
+        header:*) known=$extra ;;
+        stored:*) stored=1 sums=${extra#stored:} ;;
+        esac
     done
+    [ -z "$stored" ] || {
+        home "$1"
+        STORE=${place%/} ME=$(id -u)
+    }
     machine
     storage "$1"
     [ -z "$4" ] || model "$4"

@@ -32,8 +32,10 @@ rbee_init() {
     esac
     ROOT=$BASE/$MACHINE
     if [ -d "$ROOT/workers" ]; then
-        case $ROOT in "$HOME"/*) return 0 ;; esac
+        # Made by whoever was first, where others may write in the directory above. Of a home that looks like somebody
+        # else's, as on a NAS that gives all files one owner, nothing can be told.
         [ ! -O "$ROOT" ] || [ ! -O "$ROOT/workers" ] || return 0
+        case $ROOT in "$HOME"/*) [ -O "$HOME" ] || return 0 ;; esac
         printf 'problem\t%s is not yours\n' "$ROOT"
         return 73
     fi
@@ -169,15 +171,22 @@ rbee_get() {
     return 0
 }
 
+# rbee_rewrite FILE TEXT: give it to a file of ours, in a directory of ours. Nothing is opened through a link that
+# somebody else has put there, and who may read it stays the same.
+rbee_rewrite() {
+    [ -n "$2" ] && [ -f "$1" ] && [ ! -L "$1" ] && [ -O "$1" ] && [ -O "${1%/*}" ] || return 0
+    (
+        case $(ls -ld "$1") in -???------*) umask 077 ;; *) umask 022 ;; esac
+        set -C
+        rm -f "$1.tmp" && printf '%s\n' "$2" >"$1.tmp" && mv -f "$1.tmp" "$1" || rm -f "$1.tmp"
+    ) 2>/dev/null
+}
+
 # rbee_note FILE KEY NUMBER: change a number in a note of the model store (models/store.py), or add it. JSON that
 # is no such note is left alone.
 rbee_note() {
     [ -f "$1" ] && grep -q '"last_used":' "$1" 2>/dev/null || return 0
-    (
-        umask 022
-        sed -e "s/\"$2\": *[0-9]*/\"$2\":$3/" -e t -e "s/} *\$/,\"$2\":$3}/" "$1" >"$1.tmp" &&
-            mv -f "$1.tmp" "$1" || rm -f "$1.tmp"
-    ) 2>/dev/null
+    rbee_rewrite "$1" "$(sed -e "s/\"$2\": *[0-9]*/\"$2\":$3/" -e t -e "s/} *\$/,\"$2\":$3}/" "$1" 2>/dev/null)"
 }
 
 # rbee_started PID: STARTED is what tells this process from a later one with its pid; empty when it is gone

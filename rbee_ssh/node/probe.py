@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from rbee_ssh.inventory import Node
 from rbee_ssh.node.facts import SCRIPTS, Facts, arguments, parse_facts
-from rbee_ssh.node.scripts import LIB, LOOK, compose
+from rbee_ssh.node.scripts import LIB, LOOK, OWNERS, compose
 from rbee_ssh.ssh import script
 from rbee_ssh.ssh.connection import Connection
 
@@ -21,7 +21,7 @@ BODY = compose(
     then="rbee_init && rbee_sweep && rbee_show_all && "
     "case $5 in *brief*) ;; *) rbee_sockets && printf 'sockets\\t%s\\n' \"$SOCKETS\" ;; esac\n"
     "printf 'section\\tfacts\\n'",
-) + compose(*SCRIPTS)
+) + compose(OWNERS, *SCRIPTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ async def probe(
     device: str | None = None,
     brief: bool = False,
     known_header: str | None = None,
-    sums: Sequence[str] = (),
+    stored: Sequence[str] | None = None,
 ) -> Probe:
     """Ask a node.
 
@@ -52,7 +52,7 @@ async def probe(
             look to the next, and no more.
         backend, device: what the worker asks for; a GPU's makes every engine tell its devices.
         brief: for a table of many nodes; see facts.arguments.
-        known_header, sums: of the model file; see facts.arguments.
+        known_header, stored: of the model file; see facts.arguments.
 
     Raises:
         NodeFault: the connection or its shell.
@@ -65,7 +65,7 @@ async def probe(
         device=device,
         brief=brief,
         known_header=known_header,
-        sums=sums,
+        stored=stored,
         # The embedded node is this machine: our own interpreter may well have an engine.
         pythons=[sys.executable] if connection.embedded else [],
     )

@@ -25,6 +25,16 @@ def unwritable(node: str, problem: str) -> ShellUnusable | DiskFull:
     return ShellUnusable(f"node {node!r}: {problem}", hint=state_dir(problem), details={"node": node})
 
 
+def foreign(node: str, path: str) -> ShellUnusable:
+    """Nothing is written at `path`: a link leads there, it is somebody else's, or others may write it."""
+    return ShellUnusable(
+        f"node {node!r}: {path} is not that login's alone (another user's, a link, or writable by others)",
+        hint=f"rbee nodes run {shlex.quote(node)} -- ls -ld {shlex.quote(path)}"
+        "   # put that right, or set models_dir in the inventory",
+        details={"node": node, "path": path},
+    )
+
+
 def locked(node: str, holder: str) -> NodeLocked:
     """Another command has held the lock for more than 10 s. `holder`: its process, as the lock says."""
     return NodeLocked(

@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 
 LIB = Path(__file__).with_name("lib.sh")
+OWNERS = Path(__file__).with_name("owners.sh")
 LOOK = Path(__file__).with_name("look.sh")
 SUPERVISE = Path(__file__).with_name("supervise.sh")
 

@@ -18,12 +18,12 @@ from rbee_ssh.models.describe import describe
 from rbee_ssh.models.receiver import STORE
 from rbee_ssh.models.store import Note, read_note
 from rbee_ssh.models.stored import Shelf, StoredModel
-from rbee_ssh.node.scripts import LIB, compose
+from rbee_ssh.node.scripts import LIB, OWNERS, compose
 from rbee_ssh.ssh import script
 from rbee_ssh.workers import store
 from rbee_ssh.workers.fleet import Fleet
 
-DESCRIBE = compose(LIB, STORE, Path(receiver.__file__).with_name("describe.sh"))
+DESCRIBE = compose(LIB, OWNERS, STORE, Path(receiver.__file__).with_name("describe.sh"))
 PATIENCE = 20.0  # seconds for the headers of one node; what is left is for the next list
 _MEMBERS = ("architecture", "parameters", "context", "quant")
 

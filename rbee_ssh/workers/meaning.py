@@ -45,7 +45,9 @@ async def resolve_or_find(
         for shelf in shelves:
             with contextlib.suppress(ModelNotFound, ModelAmbiguous):
                 found = find(ref.display, shelf.models, fleet.inventory)
-                for model in [model for model in found if model.whole and is_as_known(model, known)][:1]:
+                # What others may have put there is not known by its note.
+                certain = [one for one in found if one.whole and not one.open and is_as_known(one, known)]
+                for model in certain[:1]:
                     fleet.story.warn(f"{error.message}; {model.node} has {model.name}, which is used")
                     files = [RemoteFile(f.note.source, f.place, f.size, f.note.sha256) for f in model.files]
                     told[model.node] = Remote(

@@ -166,7 +166,7 @@ async def prepare(
         backend=wanted.backend,
         device=wanted.device,
         known_header=known.stamp if known else "",
-        sums=_sums(source, remote),
+        stored=_sums_in_store(wanted, source, remote),
     )
     look = records.parse(answer.look)
     complain(connection, look)
@@ -191,13 +191,6 @@ async def prepare(
         remote=remote,
         known=_known(fleet, node.name, path, known, answer.facts.model) if model else None,
     )
-
-
-def _sums(source: deliver.Source | None, remote: Remote | None) -> list[str]:
-    """The SHA-256 that the files have to have; "" where nobody has told it."""
-    if remote is not None:
-        return [file.sha256 or "" for file in remote.files]
-    return [source.sha256] if source is not None else []
 
 
 def _known(fleet: Fleet, node: str, path: str, known: Known | None, file: ModelFile | None) -> Known | None:
@@ -242,6 +235,16 @@ def _path_on_node(wanted: Wish, source: deliver.Source | None, remote: Remote | 
     return in_store(wanted.node.models_dir, remote.files[0].place) if remote is not None else ""
 
 
+def _sums_in_store(wanted: Wish, source: deliver.Source | None, remote: Remote | None) -> list[str] | None:
+    """The SHA-256 that files of the node's store have to have, "" where nobody has told one; None of files
+    that are used where they are."""
+    if isinstance(wanted.ref, NodeFileRef) or (isinstance(wanted.ref, LocalFileRef) and wanted.node.embedded):
+        return None
+    if remote is not None:
+        return [file.sha256 or "" for file in remote.files]
+    return [source.sha256] if source is not None else []
+
+
 def _model(wanted: Wish, facts: Facts, path: str, remote: Remote | None) -> ModelOnNode | None:
     """The model file, None when it has to come there first.
 
@@ -269,6 +272,8 @@ def _model(wanted: Wish, facts: Facts, path: str, remote: Remote | None) -> Mode
         return None
     if remote is not None and remote.size not in (found.total or found.size, None):
         return None
+    if found.state == "unproven":
+        return None  # looked for in the store, and proven there
     if found.state == "differs":
         if not isinstance(wanted.ref, NodeFileRef):
             return None  # fetched or sent once more

@@ -13,7 +13,6 @@ from rbee_ssh.models.known import Belonging
 from rbee_ssh.models.reference import parse_reference
 from rbee_ssh.models.refs import HubRef, LocalFileRef, NodeFileRef, UrlRef
 from rbee_ssh.models.remote import Remote
-from rbee_ssh.models.store import Note
 from rbee_ssh.ssh.quote import quote
 from rbee_ssh.wording import listed
 from rbee_ssh.workers import store
@@ -139,7 +138,7 @@ async def _hand_on(
     files = [
         Handed(
             f"{directory}/{file.name}",
-            Belonging(file.place, Note(remote.source, remote.revision)),
+            Belonging(file.place, remote.note(file, 0)),
             file.size or 0,
             file.sha256 or "",
         )

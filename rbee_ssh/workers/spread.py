@@ -17,7 +17,7 @@ from rbee_ssh.models.remote import Remote
 from rbee_ssh.models.store import shown_name
 from rbee_ssh.models.stored import StoredModel
 from rbee_ssh.models.tally import Tally
-from rbee_ssh.node.scripts import LIB, compose
+from rbee_ssh.node.scripts import LIB, OWNERS, compose
 from rbee_ssh.ssh import script
 from rbee_ssh.ssh.connection import Connection
 from rbee_ssh.ssh.quote import quote
@@ -28,7 +28,10 @@ from rbee_ssh.workers.meaning import meant
 from rbee_ssh.workers.push import AT_ONCE, Pushed
 
 _SUM = compose(
-    LIB, STORE, then='rbee_sha256_tool; [ -z "$SHA256" ] || printf \'sha256\\t%s\\n\' "$($SHA256 <"$1")"'
+    LIB,
+    OWNERS,
+    STORE,
+    then='rbee_sha256_tool; [ -z "$SHA256" ] || printf \'sha256\\t%s\\n\' "$($SHA256 <"$1")"',
 )
 
 
@@ -139,6 +142,10 @@ async def _handed(fleet: Fleet, model: StoredModel, *, named: bool) -> list[Hand
     if note.told_by and note.source:
         tell = fleet.story.warn if named else fleet.story.detail
         tell(f"{model.node} alone says that {model.name} is {note.source}: it is copied without that name")
+    if note.told_by and model.open:
+        fleet.story.warn(
+            f"others than this login may write {model.path} on {model.node} and its note: it may be anything"
+        )
     return [
         Handed(path, one, file.size, sha256)
         for path, one, file, sha256 in zip(paths, belong, model.files, sums, strict=True)

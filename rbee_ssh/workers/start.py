@@ -110,7 +110,7 @@ async def _elsewhere(fleet: Fleet, chosen: Prepared) -> Prepared:
     if chosen.source is None or chosen.wish.local_bytes != chosen.source.size:
         return chosen  # of parts, each has to be looked for, and deliver_all does
     source = chosen.source
-    placed = await receiver.find(chosen.connection, models_dir, source.sha256, source.size)
+    placed = await receiver.find(chosen.connection, models_dir, source.sha256, source.size, fleet.story)
     if placed is None:
         return chosen
     return replace(chosen, model=ModelOnNode(placed.path, placed.size, placed.mtime, placed.size))

@@ -8,7 +8,6 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 
 from rbee_ssh import inventory as inventories
@@ -18,7 +17,7 @@ from rbee_ssh.models.find import find
 from rbee_ssh.models.known import expected, sums_by_place
 from rbee_ssh.models.receiver import STORE
 from rbee_ssh.models.stored import Shelf, StoredModel
-from rbee_ssh.node.scripts import LIB, compose
+from rbee_ssh.node.scripts import LIB, OWNERS, compose
 from rbee_ssh.node.text import integer, plain
 from rbee_ssh.ssh import script
 from rbee_ssh.ssh.quote import quote
@@ -26,9 +25,9 @@ from rbee_ssh.wording import without_secrets
 from rbee_ssh.workers.fleet import Fleet
 
 _HERE = Path(receiver.__file__)
-LIST = compose(LIB, STORE, _HERE.with_name("list.sh"))
-REMOVE = compose(LIB, STORE, _HERE.with_name("remove.sh"))
-VERIFY = compose(LIB, STORE, _HERE.with_name("verify.sh"))
+LIST = compose(LIB, OWNERS, STORE, _HERE.with_name("list.sh"))
+REMOVE = compose(LIB, OWNERS, STORE, _HERE.with_name("remove.sh"))
+VERIFY = compose(LIB, OWNERS, STORE, _HERE.with_name("verify.sh"))
 PARTS_KEPT = 86400.0  # seconds: what was cut today may still be continued
 
 Unreachable = dict[str, RbeeError]
@@ -113,7 +112,9 @@ async def verify(
         states: dict[str, str] = {}
         files = [file for model in by_node[name] for file in model.files]
         wanted = {file.place: sha256 for file in files if (sha256 := expected(file, known)) is not None}
-        args = [_models_dir(fleet, name), str(int(time.time())), *chain.from_iterable(wanted.items())]
+        args = [_models_dir(fleet, name), str(int(time.time()))]
+        for place, sha256 in wanted.items():
+            args += [place, sha256, "1" if place in known else ""]
         connection = await fleet.connect(name)
         waiting = list(by_node[name])
 
@@ -123,6 +124,7 @@ async def verify(
 
         tell()
         said: dict[str, str] = {}
+        opened: list[str] = []
         loop = asyncio.get_running_loop()
         try:
             async with (
@@ -137,11 +139,19 @@ async def verify(
                     elif word in ("same", "differs", "gone"):
                         states[rest.partition("\t")[0]] = word
                         tell()
+                    elif word == "open":
+                        opened.append(plain(rest))
                     else:
                         said[word] = rest
                 await running.finish()
         except TimeoutError:
             said = {"problem": f"nothing came for {receiver.SUM_SECONDS:.0f} s"}
+        if opened:
+            more = f" and {len(opened) - 1} more" if len(opened) > 1 else ""
+            fleet.story.warn(
+                f"others than this login may write in {_models_dir(fleet, name)} on {name}: "
+                f"{opened[0]}{more} was compared with a note that proves nothing"
+            )
         if waiting:
             raise receiver.refused(name, _models_dir(fleet, name), said or {"problem": "verify.sh broke off"})
 

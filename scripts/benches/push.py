@@ -139,7 +139,7 @@ def _times(place: Bed, quick: bool) -> str:
 def _resumed(place: Bed, size: int) -> tuple[float, float]:
     """Shares of the file: what moves again after a cut in the middle, and what was there then."""
     place.forget()
-    incoming = place.node.outside(f"{STORE}/.incoming")
+    incoming = place.node.outside(f"{STORE}/.incoming-{place.node.uid}")
     with subprocess.Popen(
         place.push(), env=place.control.env, cwd=place.control.work, stdout=subprocess.DEVNULL
     ) as cut:

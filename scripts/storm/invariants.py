@@ -113,12 +113,11 @@ def remains(seen: Look) -> set[str]:
 
 
 def _may_stay(path: str) -> bool:
-    if "/.incoming/" in path:
+    if "/.incoming-" in path:
         return path.endswith(".part")
-    # A fetch that nobody has asked about since: its last word, and whose it was.
-    return (
-        path.endswith((".gguf", ".gguf.json")) or re.search(r"/fetches/[^/]+/(state|job)$", path) is not None
-    )
+    # Of a fetch that nobody has asked about since its last word and whose it was; what was proven of a model.
+    kept = r"\.gguf(\.json)?$|/fetches/[^/]+/(state|job)$|/proofs/[^/]+$"
+    return re.search(kept, path) is not None
 
 
 def remembered(control: Control) -> dict[str, set[str]]:

@@ -19,7 +19,7 @@ from nodekit.running import wait_until
 from rbee_ssh.inventory import Node
 from rbee_ssh.node.facts import SCRIPTS, Facts, arguments, parse_facts
 from rbee_ssh.node.probe import LIMIT
-from rbee_ssh.node.scripts import compose
+from rbee_ssh.node.scripts import OWNERS, compose
 from rbee_ssh.ssh.quote import wrap
 
 SHELLS = {
@@ -215,6 +215,33 @@ def test_the_model_file(shell: str, probe: Probe, home: Path, state: str, conten
         link = probe(shell, NODE, model_path="~/link.gguf").model
         assert link is not None
         assert (link.state, link.size, link.mtime) == (state, model.size, model.mtime)
+
+
+def test_a_model_of_the_store_that_others_may_write_is_unproven(
+    shell: str, run: Callable[..., str], home: Path
+) -> None:
+    store = home / NODE.models_dir.removeprefix("~/")
+    file = store / "local/x/m-00001-of-00002.gguf"
+    file.parent.mkdir(parents=True)
+    for part in (file, file.with_name("m-00002-of-00002.gguf")):
+        part.write_bytes(b"GGUF")
+    before = compose(OWNERS) + "ROOT=$HOME/state\n"
+    asked = {"model_path": str(file), "engine": "xllamacpp", "stored": ["0" * 64]}
+
+    def state() -> str:
+        text = run(shell, NODE, before=before, **asked)
+        assert "stored:" not in text, "it is no Python to look into"
+        model = parse_facts(text).model
+        assert model is not None
+        return model.state
+
+    assert state() == "gguf"
+    file.with_name("m-00002-of-00002.gguf").chmod(0o666)
+    assert state() == "unproven"
+    asked["stored"] = []
+    assert state() == "unproven"
+    del asked["stored"]
+    assert state() == "gguf", "not of the store"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
@@ -459,13 +486,16 @@ def test_a_model_is_told_from_another_one_by_the_notes_of_its_parts(
     shell: str, probe: Probe, home: Path
 ) -> None:
     one, two = "1" * 64, "2" * 64
-    files = [home / f"split-0000{number}-of-00002.gguf" for number in (1, 2)]
+    store = home / NODE.models_dir.removeprefix("~/")
+    store.mkdir(parents=True)
+    files = [store / f"split-0000{number}-of-00002.gguf" for number in (1, 2)]
     for file, sha256 in zip(files, (one, two), strict=True):
         file.write_bytes(b"GGUF")
         Path(f"{file}.json").write_text(f'{{"source":"{"3" * 64}","sha256":"{sha256}","size":4}}\n')
 
     def state(*sums: str) -> str | None:
-        found = probe(shell, NODE, model_path=str(files[0]), sums=sums).model
+        before = compose(OWNERS) + "ROOT=$HOME/state\n"
+        found = probe(shell, NODE, before=before, model_path=str(files[0]), stored=sums).model
         return found.state if found else None
 
     assert [state(), state(one), state("", two), state(one, two)] == ["gguf"] * 4

@@ -50,7 +50,7 @@ def stored(node: LabNode, path: str = FILE) -> Path:
 
 
 def parts(node: LabNode) -> list[Path]:
-    return list(stored(node, ".local/share/rbee/models/.incoming").glob("*"))
+    return list(stored(node, f".local/share/rbee/models/.incoming-{node.uid}").glob("*"))
 
 
 def test_a_model_is_fetched_once_and_checked(hub: Hub, node: LabNode, control: Control) -> None:
@@ -396,3 +396,12 @@ def test_a_url_is_fetched_over_tls(
         ):
             failed = control.rbee("--json", "models", "pull", wrong)
             assert json.loads(failed.stdout)["error"]["code"] == code
+
+
+def test_a_hub_that_leads_inward_is_not_followed(hub: Hub, node: LabNode, control: Control) -> None:
+    """To what the node, or a machine that fetches for it, serves for itself only."""
+    for address in ("127.0.0.1", "169.254.169.254", "[::1]", "localhost", "0x7f.1"):
+        hub.cdn = f"http://{address}:9"
+        error = control.failed("models", "pull", REF, "--node", node.name)
+        assert (error["code"], address in error["message"]) == ("DOWNLOAD_FAILED", True), error
+    assert parts(node) == []

@@ -65,7 +65,7 @@ def test_while_a_worker_starts(
 
 def arrived(node: LabNode) -> int:
     """Bytes of a file that is not there whole."""
-    return sum(part.stat().st_size for part in node.outside(f"{STORE}/.incoming").glob("*.part"))
+    return sum(part.stat().st_size for part in node.outside(f"{STORE}/.incoming-{node.uid}").glob("*.part"))
 
 
 def test_while_a_file_is_sent(node: LabNode, control: Control) -> None:

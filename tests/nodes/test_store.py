@@ -20,7 +20,7 @@ from nodekit import Control, LabNode
 from nodekit.engines import Engines
 from nodekit.faults import fill, small_disk
 from rbee_ssh.models import receiver
-from rbee_ssh.node.scripts import LIB, compose
+from rbee_ssh.node.scripts import LIB, OWNERS, compose
 
 MIB = 2**20
 STORE = ".local/share/rbee/models"
@@ -75,7 +75,7 @@ def test_a_push_to_several_nodes(make_node: Callable[..., LabNode], control: Con
         node = next(node for node in nodes if node.name == one["node"])
         assert one["sha256"] == sha256(model) == sha256(node.outside(one["path"]))
         assert one["path"] == f"{node.home}/{STORE}/local/{one['sha256'][:12]}/{model.name}"
-        assert list(node.outside(f"{STORE}/.incoming").iterdir()) == []
+        assert list(node.outside(f"{STORE}/.incoming-{node.uid}").iterdir()) == []
     before = moved(nodes[0])
     assert rbee(control, "push", str(model), "--node", nodes[0].name)["models"][0] in done["models"]
     assert moved(nodes[0]) - before < 200_000, "it is there already"
@@ -123,7 +123,7 @@ def test_a_push_to_several_nodes(make_node: Callable[..., LabNode], control: Con
 def test_a_push_that_is_cut_goes_on_where_it_stopped(node: LabNode, control: Control) -> None:
     control.inventory(node)
     model = a_model(control, size=96 * MIB)
-    part = node.outside(f"{STORE}/.incoming")
+    part = node.outside(f"{STORE}/.incoming-{node.uid}")
     pushing = control.rbee_popen("models", "push", str(model), "--node", node.name)
 
     def half() -> bool:
@@ -170,15 +170,16 @@ def test_several_pushes_at_once_send_a_file_once(node: LabNode, control: Control
 
 def test_what_was_cut_is_taken_away_when_it_is_asked_for(node: LabNode, control: Control) -> None:
     control.inventory(node)
-    node.exec_local(f"mkdir -p {STORE}/.incoming")
-    part = node.write(f"{STORE}/.incoming/0abc.part", "x" * 1000)
+    node.exec_local(f"mkdir -p {STORE}/.incoming-{node.uid}")
+    part = node.write(f"{STORE}/.incoming-{node.uid}/0abc.part", "x" * 1000)
+    before = node.write(f"{STORE}/.incoming/0def.part", "x" * 500)  # as an earlier version left it
     rbee(control, "push", str(a_model(control, size=MIB)), "--node", node.name)
     hint = control.rbee("models", "list").stderr.rpartition(": rbee models ")[2].split()
     would = rbee(control, *hint, "--dry-run")
     assert would["dry_run"] is True
     told = rbee(control, *hint)
-    assert (told["removed"], [one["size"] for one in told["partial"]]) == ([], [1000])
-    assert not part.exists()
+    assert (told["removed"], [one["size"] for one in told["partial"]]) == ([], [1000, 500])
+    assert not part.exists() and not before.exists()
     assert len(rbee(control, "list")["models"]) == 1
 
 
@@ -193,8 +194,10 @@ def test_a_copy_is_read_once_and_goes_on_where_it_stopped(
     digest = sha256(model)
     rbee(control, "push", str(model), "--node", source.name)
     for node, have in ((first, 7 * MIB + 5), (second, 20 * MIB)):
-        node.exec_local(f"mkdir -p {STORE}/.incoming")
-        node.write(f"{STORE}/.incoming/{digest[:24]}.part", "").write_bytes(model.read_bytes()[:have])
+        node.exec_local(f"mkdir -p {STORE}/.incoming-{node.uid}")
+        node.write(f"{STORE}/.incoming-{node.uid}/{digest[:24]}.part", "").write_bytes(
+            model.read_bytes()[:have]
+        )
     before = moved(source, sent=True)
     to = [word for node in (first, second, last) for word in ("--to", node.name)]
     copied = control.rbee("--json", "models", "copy", digest[:8], *to, check=True)
@@ -226,9 +229,10 @@ def test_a_node_that_is_busy_with_the_file_holds_up_no_other(
     rbee(control, "push", str(model), "--node", source.name)
     owner = compose(
         LIB,
+        OWNERS,
         receiver.STORE,
-        then=f"""rbee_init && rbee_store '{busy.home}/{STORE}' && mkdir -p "$IN"
-rbee_started $$; printf '%s\\n' "$$ $STARTED $BOOT" >"$IN/{digest[:24]}.part.owner"; echo held; read -r _""",
+        then=f"""rbee_init && rbee_store '{busy.home}/{STORE}' && rbee_incoming
+rbee_started $$; printf '%s\\n' "$$ $STARTED $BOOT" >"./{digest[:24]}.part.owner"; echo held; read -r _""",
     )
     words = busy.local_argv(owner)
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
@@ -318,8 +322,9 @@ def test_what_a_node_says_of_its_store_does_no_harm(node: LabNode, control: Cont
         node.write(f"{place}/{name}.gguf.json", text)
     node.write(f"{place}/bad\x1b[31m\nname.gguf", "GGUF")
     node.exec_local(f"mkdir -p {STORE}/url/h/x; ln -s /etc/passwd {STORE}/url/h/x/link.gguf")
+    node.exec_local(f"ln -s ~/{place} {STORE}/local/link")
     found = {one["name"]: one for one in rbee(control, "list")["models"]}
-    assert set(found) == {f"{name}.gguf" for name in notes} | {"link.gguf"}
+    assert set(found) == {f"{name}.gguf" for name in notes}
     assert found["control.gguf"]["quant"] == "Q4"
     assert found["huge.gguf"]["source"] is None
     table = control.rbee("models", "list")
@@ -327,10 +332,11 @@ def test_what_a_node_says_of_its_store_does_no_harm(node: LabNode, control: Cont
     checked = rbee(control, "verify", status=1)
     # Where a place is made of a SHA-256, it is not what it should be.
     states = {one["name"]: one["state"] for one in checked["models"]}
-    assert states == dict.fromkeys(found, "differs") | {"link.gguf": "unknown"}
+    assert states == dict.fromkeys(found, "differs")
     ambiguous = rbee(control, "rm", "0123", status=1)["error"]
     assert ambiguous["code"] == "MODEL_AMBIGUOUS"
     rbee(control, "prune", "--older-than", "0s")
+    assert node.exec_local(f"ls {STORE}/url/h/x").stdout == "link.gguf\n"
     assert node.exec_local("cat /etc/passwd").stdout
 
 
@@ -343,7 +349,7 @@ def test_a_full_disk_is_freed_again(node: LabNode, control: Control) -> None:
     assert "prune" in short["hint"]
     small_disk(node, "small", "200m")
     larger = a_model(control, "larger.gguf", size=100 * MIB)
-    parts = f"{models}/.incoming/*.part"
+    parts = f"{models}/.incoming-{node.uid}/*.part"
     with control.rbee_popen("--json", "models", "push", str(larger)) as pushing:
         node.exec_local(f"until [ -s {parts} ]; do :; done", timeout=20)
         pushing.send_signal(signal.SIGSTOP)
@@ -351,4 +357,4 @@ def test_a_full_disk_is_freed_again(node: LabNode, control: Control) -> None:
         pushing.send_signal(signal.SIGCONT)
         out, _ = pushing.communicate(timeout=60)
     assert json.loads(out)["error"]["code"] == "DISK_FULL"
-    assert node.exec_local(f"ls {models}/.incoming").stdout == "", "space is free again"
+    assert node.exec_local(f"ls {models}/.incoming-{node.uid}").stdout == "", "space is free again"

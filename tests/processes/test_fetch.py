@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import secrets
 import shutil
@@ -21,7 +22,7 @@ from rbee_ssh.models import fetch_failure
 from rbee_ssh.models.fetch import FETCH, GET, JOB, STORE, fetch
 from rbee_ssh.models.refs import UrlRef
 from rbee_ssh.models.remote import Remote, RemoteFile
-from rbee_ssh.node.scripts import LIB, compose, source
+from rbee_ssh.node.scripts import LIB, OWNERS, compose, source
 from rbee_ssh.ssh.connection import Connection
 from rbee_ssh.ssh.quote import wrap
 from rbee_ssh.story import Silent
@@ -42,9 +43,9 @@ def shell(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shell]:
 def ask(shell: Shell, mode: str, link: str = "", place: str = PLACE) -> list[list[str]]:
     """The lines of fetch.sh, as words."""
     words = [mode, "~/models [x]", place, "20", "3", "10", "2"]
-    words += [source(LIB) + source(STORE) + source(JOB), source(GET)]
+    words += [compose(LIB, OWNERS, STORE, JOB), source(GET)]
     words += ["a 'b'.gguf", str(len(CONTENT)), DIGEST, "", f'{{"sha256":"{DIGEST}"}}']
-    text = wrap(compose(LIB, STORE, FETCH), words, "marker", payload=True)
+    text = wrap(compose(LIB, OWNERS, STORE, FETCH), words, "marker", payload=True)
     process = subprocess.Popen(
         ["sh"],
         executable=shutil.which("sh", path=shell.path),
@@ -76,7 +77,7 @@ def test_every_shell_fetches_finds_and_links(shell: Shell) -> None:
         assert started[-1][3] == str(target)
         assert target.read_bytes() == CONTENT
         assert (target.parent / f"{target.name}.json").stat().st_mode & 0o777 == 0o644
-        assert not list((shell.home / "models [x]" / ".incoming").iterdir())
+        assert not list((shell.home / "models [x]" / f".incoming-{os.getuid()}").iterdir())
         assert [line[0] for line in ask(shell, "look")] == ["at", "file"]
         other = ask(shell, "look", place="hf/org/other/0123456789ab")
         assert other[-1][0] == "file"

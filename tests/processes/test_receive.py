@@ -18,10 +18,11 @@ import pytest
 from processes.shells import SHELLS, Shell, ending_processes, make, processes_of
 
 from rbee_ssh.models.receiver import PLACE, RECEIVE, STORE, TAKE
-from rbee_ssh.node.scripts import LIB, compose
+from rbee_ssh.node.scripts import LIB, OWNERS, compose
 
 CONTENT = b"GGUF" + bytes(range(256)) * 10
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
+INCOMING = f".incoming-{os.getuid()}"
 NAME = "a [b]*; $(touch pwned)'é\\.gguf"
 
 
@@ -68,7 +69,7 @@ REPLACED: dict[str, str] = {}
 
 def script(shell: Shell, path: Path, *args: str, before: str = "") -> subprocess.Popen[bytes]:
     """One of the store's scripts on the node; its stdin is the payload's."""
-    text = before + f'rbee_main() {{\n{compose(LIB, STORE, path)}\n}}\nrbee_main "$@"\n'
+    text = before + f'rbee_main() {{\n{compose(LIB, OWNERS, STORE, path)}\n}}\nrbee_main "$@"\n'
     for old, new in REPLACED.items():
         text = text.replace(old, new)
     return subprocess.Popen(
@@ -97,7 +98,7 @@ def begun(shell: Shell, sent: bytes = CONTENT[:1000], **how: str) -> subprocess.
     assert process.stdin is not None
     process.stdin.write(sent)
     process.stdin.flush()
-    part = shell.home / "models/.incoming/0abc.part"
+    part = shell.home / f"models/{INCOMING}/0abc.part"
     end = time.monotonic() + 30
     while not part.exists() or part.stat().st_size < len(sent):
         assert time.monotonic() < end, "the bytes do not arrive"
@@ -133,7 +134,7 @@ def test_a_file_comes_with_its_note_and_nothing_else(shell: Shell) -> None:
 
 def test_what_is_cut_short_goes_on_where_it_stopped(shell: Shell) -> None:
     assert ended(sender(shell), CONTENT[:1000])["problem"] == "short"
-    assert files(shell) == {".incoming/0abc.part": CONTENT[:1000]}
+    assert files(shell) == {f"{INCOMING}/0abc.part": CONTENT[:1000]}
     assert placed(shell)["problem"] == "short", "part of a model is none"
     answer = ended(sender(shell), CONTENT[1000:])
     assert (answer["have"], answer["sha256"]) == ("1000", SHA256)
@@ -151,7 +152,7 @@ def test_one_at_a_time_and_who_stands_still_is_replaced(shell: Shell) -> None:
     assert (answer["have"], answer["sha256"]) == ("1000", SHA256)
     assert first.wait(10) != 0
     first.communicate()
-    assert list(files(shell)) == [".incoming/0abc.part"]
+    assert list(files(shell)) == [f"{INCOMING}/0abc.part"]
     end = time.monotonic() + 5
     while processes_of(shell.home):
         assert time.monotonic() < end, "its reader ends by itself"
@@ -167,7 +168,7 @@ def test_the_part_of_one_that_was_killed_is_free(shell: Shell) -> None:
 
 def writers(shell: Shell) -> list[int]:
     """Who has the partial file open to write it: not the shell, which knows it by name only."""
-    part = str(shell.home / "models/.incoming/0abc.part")
+    part = str(shell.home / f"models/{INCOMING}/0abc.part")
     return [
         pid
         for pid in processes_of(shell.home)
@@ -206,7 +207,7 @@ def part_of(pid: int, descriptor: int) -> str:
 def test_whoever_sums_it_is_killed_and_all_is_summed(tools: Shell) -> None:
     first = sender(tools)
     assert first.stdin is not None
-    sums = tools.home / "models/.incoming/0abc.part.sum"
+    sums = tools.home / f"models/{INCOMING}/0abc.part.sum"
 
     def readers() -> list[int]:
         return [pid for pid in processes_of(tools.home) if part_of(pid, 1) == str(sums)]
@@ -229,7 +230,7 @@ def test_what_cannot_be_written_goes_away(shell: Shell) -> None:
 def test_python3_sums_what_lay_there_and_what_comes(taking: Shell) -> None:
     """More than its pieces and the pipe's, with a beginning that it has to catch up with."""
     content = os.urandom(3 * 2**20 + 7)
-    incoming = taking.home / "models/.incoming"
+    incoming = taking.home / f"models/{INCOMING}"
     incoming.mkdir(parents=True)
     (incoming / "0abc.part").write_bytes(content[: 2 * 2**20])
     size = str(len(content))
@@ -254,7 +255,7 @@ def test_python3_sums_what_lay_there_and_what_comes(taking: Shell) -> None:
 def test_a_python3_that_does_not_take_it_costs_nothing(tools: Shell, python3: str) -> None:
     provide(tools, python3.format(python=sys.executable))
     assert ended(sender(tools), CONTENT)["sha256"] == SHA256
-    assert files(tools) == {".incoming/0abc.part": CONTENT}
+    assert files(tools) == {f"{INCOMING}/0abc.part": CONTENT}
 
 
 @pytest.mark.usefixtures("hurried")
@@ -288,7 +289,7 @@ def test_what_only_starts_python3_is_replaced_with_it(tools: Shell) -> None:
 
 def test_a_cut_is_told_without_summing_what_came(shell: Shell) -> None:
     """1 TiB of nothing would take half an hour."""
-    incoming = shell.home / "models/.incoming"
+    incoming = shell.home / f"models/{INCOMING}"
     incoming.mkdir(parents=True)
     with (incoming / "0abc.part").open("wb") as part:
         part.truncate(2**40)
@@ -298,7 +299,7 @@ def test_a_cut_is_told_without_summing_what_came(shell: Shell) -> None:
 
 
 def test_parts_that_nobody_continues_are_removed(shell: Shell) -> None:
-    incoming = shell.home / "models/.incoming"
+    incoming = shell.home / f"models/{INCOMING}"
     incoming.mkdir(parents=True)
     for name, days in (("0123.part", 8), ("0123.part.owner", 8), ("4567.part", 6)):
         (incoming / name).write_text("x")
@@ -359,6 +360,15 @@ def test_a_file_makes_way_for_none_of_another_sum(shell: Shell) -> None:
     assert impostor.read_bytes() == CONTENT
 
 
+def test_a_note_where_others_may_write_is_no_reason(shell: Shell) -> None:
+    """What is told is that nothing is written there, not that the file is another one."""
+    model = there(shell, f"local/x/{NAME}", OTHER)
+    model.parent.chmod(0o777)
+    ended(sender(shell, SHA256), CONTENT)
+    assert placed(shell) == {"problem": f"foreign\t{model.parent}"}
+    assert model.read_bytes() == OTHER
+
+
 def test_a_part_is_not_linked_over_another_file(shell: Shell) -> None:
     there(shell, f"local/x/{NAME}")
     other = there(shell, f"local/y/{NAME}", OTHER)
@@ -384,7 +394,7 @@ def test_what_a_killed_transfer_left_goes_with_the_next_one_of_any_file(shell: S
     assert first.stdin is not None
     first.stdin.write(CONTENT[:1000])
     first.stdin.flush()
-    incoming = shell.home / "models/.incoming"
+    incoming = shell.home / f"models/{INCOMING}"
     while not (incoming / "0abc.part").exists():
         time.sleep(0.02)
     os.killpg(first.pid, signal.SIGKILL)
@@ -428,7 +438,7 @@ def test_a_part_that_lies_elsewhere_is_linked_to_the_others(shell: Shell) -> Non
 def test_what_comes_later_and_is_not_here_is_told(shell: Shell) -> None:
     ended(sender(shell), CONTENT)
     placed(shell)
-    (shell.home / "models" / ".incoming" / "0def.part").write_bytes(b"x" * 100)
+    (shell.home / "models" / INCOMING / "0def.part").write_bytes(b"x" * 100)
     there = (f"local/x/{NAME}", "0123", str(len(CONTENT)))
     begun, missing = ("local/x/b.gguf", "0def", "1000"), ("local/x/c.gguf", "0999", "2000")
     other = script(

@@ -72,14 +72,18 @@ def test_what_is_left_at_the_end() -> None:
     assert invariants.remains(Look(workers=(stopped,))) == {f"worker {ONE}"}
     assert not invariants.remains(Look(workers=(failed,)))
     assert invariants.remains(Look(processes=(ENGINE,)))
-    kept = ("/run/models/.incoming/x.part", "/run/models/a.gguf", "~/.local/state/rbee/id/fetches/x/state")
+    kept = (
+        "/run/models/.incoming-1000/x.part",
+        "/run/models/a.gguf",
+        "~/.local/state/rbee/id/fetches/x/state",
+    )
     assert not invariants.remains(Look(files=kept))
     for left in (
         "~/.local/state/rbee/id/lock",
         "~/.local/state/rbee/id/claim 1 2 boot",
         "~/.local/state/rbee/id/fetches/x/1.url",
         "/tmp/rbee-1000/x.sock",
-        "/run/models/.incoming/x.part.owner",
+        "/run/models/.incoming-1000/x.part.owner",
     ):
         assert invariants.remains(Look(files=(left,))) == {f"file {left}"}
 

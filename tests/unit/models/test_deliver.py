@@ -104,7 +104,7 @@ def test_what_arrives_is_the_file_under_a_name_that_says_so(model: Path, tmp_pat
     assert (note.source, note.sha256, note.size) == (str(model), sha256, len(CONTENT))
     assert note.verified == note.fetched == note.last_used
     assert sorted(p.name for p in path.parent.iterdir()) == [model.name, model.name + ".json"]
-    assert list((store / ".incoming").iterdir()) == []
+    assert list((store / f".incoming-{os.getuid()}").iterdir()) == []
     assert story.drawn[-1] == len(CONTENT)
     assert story.drawn == sorted(story.drawn)
 
@@ -140,7 +140,7 @@ def test_a_file_that_was_cut_short_is_replaced(model: Path, tmp_path: Path) -> N
 
 def test_what_arrived_before_a_cut_is_not_sent_again(model: Path, tmp_path: Path) -> None:
     file, story = outgoing(model, tmp_path), Told()
-    part = tmp_path / "store" / ".incoming" / f"{file.key}.part"
+    part = tmp_path / "store" / f".incoming-{os.getuid()}" / f"{file.key}.part"
     part.parent.mkdir(parents=True)
     part.write_bytes(CONTENT[:500_000])
     placed = sent(file, tmp_path / "store", story)
@@ -151,7 +151,7 @@ def test_what_arrived_before_a_cut_is_not_sent_again(model: Path, tmp_path: Path
 
 def test_a_part_that_is_something_else_is_sent_anew(model: Path, tmp_path: Path) -> None:
     file, story = outgoing(model, tmp_path), Told()
-    part = tmp_path / "store" / ".incoming" / f"{file.key}.part"
+    part = tmp_path / "store" / f".incoming-{os.getuid()}" / f"{file.key}.part"
     part.parent.mkdir(parents=True)
     part.write_bytes(b"?" * 500_000)
     placed = sent(file, tmp_path / "store", story)

@@ -47,6 +47,17 @@ def test_what_the_hub_told_is_its_own_wherever_it_lies(registry: Registry) -> No
     assert (one.place, one.note) == (PLACE, Note("hf:org/repo/m.gguf", "c" * 40))
 
 
+def test_what_only_a_token_opens_stays_so_wherever_it_is_copied(registry: Registry) -> None:
+    gated = stored(note=Note("hf:org/repo/m.gguf", sha256=A, gated=1))
+    (one,) = belongings(registry, "n", [gated], [A])
+    assert (one.note.told_by, one.note.gated) == ("n", 1)
+    registry.put_facts("sha256:hf:org/repo/m.gguf", {"size": 5, "mtime": 1, "sha256": A})
+    assert belongings(registry, "n", [gated], [A])[0].note == Note("hf:org/repo/m.gguf", gated=1)
+    ref, file = HubRef("org", "repo"), RemoteFile("m.gguf", PLACE, 5, A)
+    registry.put_facts(memo_key(ref), Remote(ref, "hf:org/repo", "c", (file,), protected=True).memo())
+    assert belongings(registry, "n", [stored()], [A])[0].note == Note("hf:org/repo", "c", gated=1)
+
+
 def test_what_this_machine_has_summed_is_known(registry: Registry) -> None:
     file = stored(f"local/{A[:12]}/m.gguf", Note("/home/me/m.gguf"))
     registry.put_facts("sha256:/home/me/m.gguf", {"size": 5, "mtime": 1, "sha256": A})

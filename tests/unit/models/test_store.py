@@ -105,7 +105,7 @@ def test_the_parts_of_a_split_model() -> None:
 
 
 def test_a_note_is_one_line_and_reads_back() -> None:
-    note = Note("hf:org/repo/ü.gguf", "abc", SHA, 5, 6, 7, 8, "Q4_K_M", "llama", 135_000_000, 8192, "gpu1")
+    note = Note("hf:org/repo/ü.gguf", "abc", SHA, 5, 6, 7, 8, "Q4_K_M", "llama", 135_000_000, 8192, "g", 1)
     assert read_note(note.to_json()) == note
     assert read_note(note.to_json().encode()) == note
     assert note.to_json().isascii()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -58,6 +59,16 @@ def meant(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shelves: Sequence[She
 def test_without_the_hub_each_node_speaks_for_itself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     found = meant(monkeypatch, tmp_path, SHELVES)
     assert {name: remote.files[0].sha256 for name, remote in found.items()} == {"has": A, "other": B}
+
+
+def test_a_note_that_others_may_have_written_tells_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = replace(SHELVES[0].models[0].files[0], open=True)
+    opened = Shelf("has", "/store", (StoredModel("has", "/store", (file,)),))
+    with pytest.raises(DownloadFailed):
+        meant(monkeypatch, tmp_path, [opened])
+    assert list(meant(monkeypatch, tmp_path, [opened, SHELVES[1]])) == ["other"]
 
 
 def test_who_has_it_by_the_word_of_others_has_it_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
