@@ -301,13 +301,13 @@ rbee_connections() {
 }
 
 # /proc/net/unix: flags 00010000 is the listening socket itself; the path stays what it was at bind, and fills
-# the rest of its line whatever it holds.
+# the rest of its line whatever it holds. Another user's may hold a newline, and then lines of his own.
 rbee_all_connections() {
     CONNS=
     rbee_get "$1/socket"
     if [ -n "$GOT" ] && [ -r /proc/net/unix ]; then
         CONNS=$(RBEE_SOCK=$GOT awk 'BEGIN { p = ENVIRON["RBEE_SOCK"] }
-            index($0, p) && $4 != "00010000" { inode = $7
+            index($0, p) && $4 != "00010000" && $7 ~ /^[0-9]+$/ { inode = $7
                 sub(/^[^ ]+ [^ ]+ [^ ]+ [^ ]+ [^ ]+ [^ ]+ +[^ ]+ /, "")
                 if ($0 == p) printf " %s", inode }' /proc/net/unix)
     elif [ -n "$GOT" ]; then
