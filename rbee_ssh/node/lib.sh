@@ -220,18 +220,19 @@ rbee_cpu() {
         CPU=$OWN_CPU
     elif [ -d /proc/self ]; then
         CPU=$(cat /proc/[0-9]*/stat 2>/dev/null | awk -v g="$1" \
-            '{ sub(/^.*\) /, ""); if ($3 == g || $4 == g) c += $12 + $13 } END { printf "%.0f", c }')
+            '{ sub(/^.*\) /, ""); if (NF > 20 && ($3 == g || $4 == g)) c += $12 + $13 } END { printf "%.0f", c }')
     else
         CPU=$(LC_ALL=C ps -A -o pgid= -o time= | awk -v g="$1" '$1 == g { n = split($2, t, ":"); s = 0
             for (i = 1; i <= n; i++) s = s * 60 + t[i]; c += s * 100 } END { printf "%.0f", c }')
     fi
 }
 
-# rbee_members PGID: MEMBERS are the processes of the group. Linux only.
+# rbee_members PGID: MEMBERS are the processes of the group. Linux only. A process may call itself anything, with a
+# newline too, and then the line is cut there: another user's would be one of ours.
 rbee_members() {
     MEMBERS=$1
     rbee_childless "$1" || MEMBERS=$(cat /proc/[0-9]*/stat 2>/dev/null | awk -v g="$1" \
-        '{ p = $1; sub(/^.*\) /, ""); if ($3 == g || $4 == g) printf " %s", p }')
+        '{ p = $1; sub(/^.*\) /, ""); if (NF > 20 && ($3 == g || $4 == g)) printf " %s", p }')
 }
 
 # rbee_memory PGID: MEMORY is "OWN FILES PEAK" of the whole process group in KiB: what only it has, what it has

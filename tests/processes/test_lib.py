@@ -296,3 +296,28 @@ def test_the_memory_of_a_group_counts_its_children(shell: Shell, wrapped: bool) 
 def test_the_memory_of_nobody_is_empty(shell: Shell) -> None:
     for pid in ("999999999", ""):
         assert shell.lib(f'rbee_memory "{pid}"; printf "[%s]" "$MEMORY"') == "[]"
+
+
+# rbee_members
+
+CALLED = """
+import ctypes, sys, time
+ctypes.CDLL(None).prctl(15, sys.argv[1].encode(), 0, 0, 0)
+print(1, flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_process_that_calls_itself_one_of_a_group_is_none(shell: Shell) -> None:
+    """Its name may hold a newline, and then its line in /proc ends in the middle."""
+    with running("sh", "-c", "sleep 60; true", start_new_session=True) as process:
+        name = f"x) S 1 {process.pid}\n"
+        assert len(name) <= 15, "the kernel would cut it"
+        with running(sys.executable, "-c", CALLED, name, stdout=subprocess.PIPE) as other:
+            assert other.stdout is not None
+            other.stdout.readline()
+            members = shell.lib(f"rbee_members {process.pid}; echo $MEMBERS").split()
+            other.stdout.close()
+    assert str(process.pid) in members
+    assert len(members) == 2
+    assert str(other.pid) not in members
