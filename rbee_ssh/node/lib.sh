@@ -73,17 +73,22 @@ rbee_alone() {
 
 # rbee_firm PLACE: whether no stranger decides what it is. Where everybody may write, nobody takes away what is
 # another's (sticky), and what lies there on our way is ours or root's. Who owns the directories above is trusted.
-# Twice: as it is written, for its links, and as it really is.
+# Of a link both count, where it lies and where it leads: each way that it makes is looked at as it is written.
 rbee_firm() {
-    RBEE_ME=$(id -u)
-    for RBEE_L in "$1" "$(cd -P "$1" 2>/dev/null && pwd -P)"; do
+    RBEE_U=$(id -u)
+    RBEE_W=$1
+    RBEE_N=0
+    while :; do
+        RBEE_S=
+        RBEE_L=$RBEE_W
         set --
         while [ -n "$RBEE_L" ]; do
             set -- "$@" "$RBEE_L"
+            [ ! -L "$RBEE_L" ] || RBEE_S=$RBEE_L
             RBEE_L=${RBEE_L%/*}
         done
         # ls sorts them: what is above comes first.
-        LC_ALL=C ls -ldn / "$@" 2>/dev/null | awk -v me="$RBEE_ME" -v n=$# '
+        LC_ALL=C ls -ldn / "$@" 2>/dev/null | awk -v me="$RBEE_U" -v n=$# '
             /^[dl][-rwxsStT]+[.+@]? +[0-9]+ +[0-9]+ / {
                 if (open && $3 != 0 && $3 != me) bad = 1
                 open = $1 ~ /^d.......w/
@@ -91,6 +96,13 @@ rbee_firm() {
                 seen++
             }
             END { exit bad || seen <= n }' || return 1
+        [ -n "$RBEE_S" ] || return 0
+        RBEE_N=$((RBEE_N + 1))
+        [ "$RBEE_N" -le 40 ] && RBEE_L=$(readlink "$RBEE_S") || return 1
+        case $RBEE_L in
+        /*) RBEE_W=$RBEE_L${RBEE_W#"$RBEE_S"} ;;
+        *) RBEE_W=${RBEE_S%/*}/$RBEE_L${RBEE_W#"$RBEE_S"} ;;
+        esac
     done
 }
 

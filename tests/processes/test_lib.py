@@ -173,6 +173,16 @@ def through_a_link(top: Path, uid: int) -> Path:
     return top / "open/link/mine"
 
 
+def through_two_links(top: Path, uid: int, to: str = "{top}/real") -> Path:
+    """The second of which lies where the first leads, and nowhere on the way to either end."""
+    plain(top / "real/mine")
+    plain(top / "open", 0o1777)
+    (top / "first").symlink_to("real/../open/second")
+    (top / "open/second").symlink_to(to.format(top=top))
+    os.lchown(top / "open/second", uid, uid)
+    return top / "first/mine"
+
+
 @pytest.mark.parametrize(
     ("make", "alone"),
     [
@@ -189,6 +199,11 @@ def through_a_link(top: Path, uid: int) -> Path:
         (below_another, False),
         (lambda top: through_a_link(top, 0), True),
         (lambda top: through_a_link(top, STRANGER), False),
+        (lambda top: through_two_links(top, 0), True),
+        (lambda top: through_two_links(top, 0, "../real/"), True),
+        (lambda top: through_two_links(top, STRANGER), False),
+        (lambda top: through_two_links(top, STRANGER, "../real"), False),
+        (lambda top: through_two_links(top, 0, "second"), False),
     ],
 )
 def test_whether_a_directory_is_ours_alone(shell: Shell, make: Callable[[Path], Path], alone: bool) -> None:
