@@ -32,21 +32,33 @@ rbee_init() {
     esac
     ROOT=$BASE/$MACHINE
     if [ -d "$ROOT/workers" ]; then
-        case $ROOT in "$HOME"/*) return 0 ;; esac
-        [ ! -O "$ROOT" ] || [ ! -O "$ROOT/workers" ] || return 0
-        printf 'problem\t%s is not yours\n' "$ROOT"
-        return 73
+        ! rbee_inside "$ROOT/workers" || return 0
+        if [ ! -O "$ROOT" ] || [ ! -O "$ROOT/workers" ]; then
+            printf 'problem\t%s is not yours\n' "$ROOT"
+            return 73
+        fi
     fi
-    RBEE_P=$ROOT
+    RBEE_P=$ROOT/workers
     until [ -e "${RBEE_P:=/}" ]; do RBEE_P=${RBEE_P%/*}; done
     rbee_firm "$RBEE_P" || {
         printf 'problem\tothers can replace what is in %s\n' "$RBEE_P"
         return 73
     }
+    [ ! -d "$ROOT/workers" ] || return 0
     mkdir -p "$ROOT/workers" 2>/dev/null && chmod 700 "$ROOT" "$ROOT/workers" || {
         rbee_unable 'cannot make' "$ROOT/workers"
         return 73
     }
+}
+
+# rbee_inside PLACE: whether it lies in our home, and no link on the way leads anywhere else.
+rbee_inside() {
+    case $1 in "$HOME"/*) ;; *) return 1 ;; esac
+    RBEE_L=$1
+    while [ "$RBEE_L" != "$HOME" ]; do
+        [ ! -L "$RBEE_L" ] || return 1
+        RBEE_L=${RBEE_L%/*}
+    done
 }
 
 # SOCKETS: the directory in BASE where sockets go, empty where it cannot hold them: then each has one in /tmp. Its

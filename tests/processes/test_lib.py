@@ -214,6 +214,30 @@ def test_whether_a_directory_is_ours_alone(shell: Shell, make: Callable[[Path], 
     assert shell.lib('rbee_alone "$1"; echo $?', str(place)) == ("0\n" if alone else "1\n")
 
 
+def test_a_state_directory_behind_a_link_is_looked_at_where_it_is(shell: Shell) -> None:
+    """~/.local/state leads to a disk that is emptied at times, and then whoever is first has that name."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: makes directories of another user")
+    root = shell.root.name
+    state, disk = shell.home / ".local/state", plain(shell.home / "disk", 0o1777)
+    shutil.rmtree(state)
+    state.symlink_to(plain(disk / "mine"))
+    for _ in range(2):
+        assert shell.lib("echo fine") == "fine\n"
+    shutil.rmtree(disk / "mine")
+    for place in ("mine", "mine/rbee", f"mine/rbee/{root}", f"mine/rbee/{root}/workers"):
+        plain(disk / place, 0o777, uid=STRANGER)
+    assert "is not yours" in shell.lib("echo fine")
+    plain(disk / "mine/rbee", 0o777)
+    plain(disk / f"mine/rbee/{root}", 0o777)
+    plain(disk / f"mine/rbee/{root}/workers", 0o777)
+    assert "others can replace what is in" in shell.lib("echo fine")
+    (disk / "mine").rename(disk / "his")
+    (disk / "mine").symlink_to(plain(shell.home / "other"))
+    os.lchown(disk / "mine", STRANGER, STRANGER)
+    assert "others can replace what is in" in shell.lib("echo fine")
+
+
 # rbee_own
 
 
