@@ -13,8 +13,12 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _SCHEME = r"[A-Za-z][A-Za-z0-9+.-]{0,15}://"  # so short that a long line takes no long time
 _START = re.compile(r".*?(?:://|\bhttps?:/*)", re.IGNORECASE | re.DOTALL)
 _CHECKSUM = re.compile(r"#sha256=[0-9A-Fa-f]{64}$")
+# A user with a password that ought to be quoted, and cannot be a host with a port.
+_UNQUOTED = re.compile(r"[^/?#@\[\]:]*:(?![0-9]+(?:[/?#]|$))[^/?#@]*[/?#][^@]*@")
 # To a space, or to where the next one begins: a password may hold any other character.
 _URL = re.compile(rf"{_SCHEME}(?:(?!{_SCHEME})\S)+")
+# Of one that is told without its host, the path and the query.
+_QUERY = re.compile(r"((?:^|[\s'\"(])/[^\s?'\"(]*)\?[^\s'\")]*")
 
 
 def has_control(text: str) -> bool:
@@ -53,7 +57,10 @@ def without_secrets(url: str) -> str:
     found = _START.match(url)
     if not found:
         return url
-    place, *_ = re.split(r"[?#]", url[found.end() :], maxsplit=1)
+    rest = url[found.end() :]
+    if _UNQUOTED.match(rest):
+        rest = rest.rpartition("@")[2]
+    place, *_ = re.split(r"[?#]", rest, maxsplit=1)
     authority, slash, path = place.partition("/")
     checksum = _CHECKSUM.search(url)
     return found[0] + authority.rpartition("@")[2] + slash + path + (checksum[0] if checksum else "")
@@ -61,4 +68,4 @@ def without_secrets(url: str) -> str:
 
 def without_url_secrets(text: str) -> str:
     """A text of somebody else's, with each URL in it as `without_secrets` leaves it."""
-    return _URL.sub(lambda found: without_secrets(found[0]), text)
+    return _QUERY.sub(r"\1", _URL.sub(lambda found: without_secrets(found[0]), text))

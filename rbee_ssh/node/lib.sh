@@ -34,21 +34,35 @@ rbee_init() {
     if [ -d "$ROOT/workers" ]; then
         # Made by whoever was first, where others may write in the directory above. Of a home that looks like somebody
         # else's, as on a NAS that gives all files one owner, nothing can be told.
-        [ ! -O "$ROOT" ] || [ ! -O "$ROOT/workers" ] || return 0
-        case $ROOT in "$HOME"/*) [ -O "$HOME" ] || return 0 ;; esac
-        printf 'problem\t%s is not yours\n' "$ROOT"
-        return 73
+        if [ ! -O "$ROOT" ] || [ ! -O "$ROOT/workers" ]; then
+            case $ROOT in "$HOME"/*) [ -O "$HOME" ] || return 0 ;; esac
+            printf 'problem	%s is not yours
+' "$ROOT"
+            return 73
+        fi
+        ! rbee_inside "$ROOT/workers" || return 0
     fi
-    RBEE_P=$ROOT
+    RBEE_P=$ROOT/workers
     until [ -e "${RBEE_P:=/}" ]; do RBEE_P=${RBEE_P%/*}; done
     rbee_firm "$RBEE_P" || {
         printf 'problem\tothers can replace what is in %s\n' "$RBEE_P"
         return 73
     }
+    [ ! -d "$ROOT/workers" ] || return 0
     mkdir -p "$ROOT/workers" 2>/dev/null && chmod 700 "$ROOT" "$ROOT/workers" || {
         rbee_unable 'cannot make' "$ROOT/workers"
         return 73
     }
+}
+
+# rbee_inside PLACE: whether it lies in our home, and no link on the way leads anywhere else.
+rbee_inside() {
+    case $1 in "$HOME"/*) ;; *) return 1 ;; esac
+    RBEE_L=$1
+    while [ "$RBEE_L" != "$HOME" ]; do
+        [ ! -L "$RBEE_L" ] || return 1
+        RBEE_L=${RBEE_L%/*}
+    done
 }
 
 # SOCKETS: the directory in BASE where sockets go, empty where it cannot hold them: then each has one in /tmp. Its
@@ -75,17 +89,22 @@ rbee_alone() {
 
 # rbee_firm PLACE: whether no stranger decides what it is. Where everybody may write, nobody takes away what is
 # another's (sticky), and what lies there on our way is ours or root's. Who owns the directories above is trusted.
-# Twice: as it is written, for its links, and as it really is.
+# Of a link both count, where it lies and where it leads: each way that it makes is looked at as it is written.
 rbee_firm() {
-    RBEE_ME=$(id -u)
-    for RBEE_L in "$1" "$(cd -P "$1" 2>/dev/null && pwd -P)"; do
+    RBEE_U=$(id -u)
+    RBEE_W=$1
+    RBEE_N=0
+    while :; do
+        RBEE_S=
+        RBEE_L=$RBEE_W
         set --
         while [ -n "$RBEE_L" ]; do
             set -- "$@" "$RBEE_L"
+            [ ! -L "$RBEE_L" ] || RBEE_S=$RBEE_L
             RBEE_L=${RBEE_L%/*}
         done
         # ls sorts them: what is above comes first.
-        LC_ALL=C ls -ldn / "$@" 2>/dev/null | awk -v me="$RBEE_ME" -v n=$# '
+        LC_ALL=C ls -ldn / "$@" 2>/dev/null | awk -v me="$RBEE_U" -v n=$# '
             /^[dl][-rwxsStT]+[.+@]? +[0-9]+ +[0-9]+ / {
                 if (open && $3 != 0 && $3 != me) bad = 1
                 open = $1 ~ /^d.......w/
@@ -93,6 +112,13 @@ rbee_firm() {
                 seen++
             }
             END { exit bad || seen <= n }' || return 1
+        [ -n "$RBEE_S" ] || return 0
+        RBEE_N=$((RBEE_N + 1))
+        [ "$RBEE_N" -le 40 ] && RBEE_L=$(readlink "$RBEE_S") || return 1
+        case $RBEE_L in
+        /*) RBEE_W=$RBEE_L${RBEE_W#"$RBEE_S"} ;;
+        *) RBEE_W=${RBEE_S%/*}/$RBEE_L${RBEE_W#"$RBEE_S"} ;;
+        esac
     done
 }
 
@@ -229,18 +255,19 @@ rbee_cpu() {
         CPU=$OWN_CPU
     elif [ -d /proc/self ]; then
         CPU=$(cat /proc/[0-9]*/stat 2>/dev/null | awk -v g="$1" \
-            '{ sub(/^.*\) /, ""); if ($3 == g || $4 == g) c += $12 + $13 } END { printf "%.0f", c }')
+            '{ sub(/^.*\) /, ""); if (NF > 20 && ($3 == g || $4 == g)) c += $12 + $13 } END { printf "%.0f", c }')
     else
         CPU=$(LC_ALL=C ps -A -o pgid= -o time= | awk -v g="$1" '$1 == g { n = split($2, t, ":"); s = 0
             for (i = 1; i <= n; i++) s = s * 60 + t[i]; c += s * 100 } END { printf "%.0f", c }')
     fi
 }
 
-# rbee_members PGID: MEMBERS are the processes of the group. Linux only.
+# rbee_members PGID: MEMBERS are the processes of the group. Linux only. A process may call itself anything, with a
+# newline too, and then the line is cut there: another user's would be one of ours.
 rbee_members() {
     MEMBERS=$1
     rbee_childless "$1" || MEMBERS=$(cat /proc/[0-9]*/stat 2>/dev/null | awk -v g="$1" \
-        '{ p = $1; sub(/^.*\) /, ""); if ($3 == g || $4 == g) printf " %s", p }')
+        '{ p = $1; sub(/^.*\) /, ""); if (NF > 20 && ($3 == g || $4 == g)) printf " %s", p }')
 }
 
 # rbee_memory PGID: MEMORY is "OWN FILES PEAK" of the whole process group in KiB: what only it has, what it has
@@ -310,13 +337,13 @@ rbee_connections() {
 }
 
 # /proc/net/unix: flags 00010000 is the listening socket itself; the path stays what it was at bind, and fills
-# the rest of its line whatever it holds.
+# the rest of its line whatever it holds. Another user's may hold a newline, and then lines of his own.
 rbee_all_connections() {
     CONNS=
     rbee_get "$1/socket"
     if [ -n "$GOT" ] && [ -r /proc/net/unix ]; then
         CONNS=$(RBEE_SOCK=$GOT awk 'BEGIN { p = ENVIRON["RBEE_SOCK"] }
-            index($0, p) && $4 != "00010000" { inode = $7
+            index($0, p) && $4 != "00010000" && $7 ~ /^[0-9]+$/ { inode = $7
                 sub(/^[^ ]+ [^ ]+ [^ ]+ [^ ]+ [^ ]+ [^ ]+ +[^ ]+ /, "")
                 if ($0 == p) printf " %s", inode }' /proc/net/unix)
     elif [ -n "$GOT" ]; then

@@ -69,7 +69,7 @@ fresh_connections() {
     for C in $CONNS; do
         AGE=0
         for S in $SEEN; do
-            [ "${S%:*}" != "$C" ] || AGE=${S#*:}
+            [ "${S%:*}" != "$C" ] || AGE=${S##*:}
         done
         NOW="$NOW $C:$((AGE + 1))"
         if [ "$AGE" -ge $((1800 / RBEE_TICK)) ]; then OLD="$OLD $C"; else FRESH=1; fi

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from nodes.fakes import OTHER, SERVER, SLEEPER, engines, eventually, served, supervisor
+from nodes.fakes import OTHER, SERVER, SLEEPER, engines, eventually, on_port, served, supervisor
 from processes.shells import ID, SHELLS, Shell, connected, processes_of, short_home
 
 from rbee_ssh.workers.eviction import BODY as EVICT
@@ -199,19 +200,47 @@ def test_now_is_now_though_another_stop_is_draining(shell: Shell) -> None:
     assert patient.communicate(timeout=10)[0].endswith(f"\t{ID}\n")
 
 
-def left_behind(shell: Shell, lease: int) -> Path:
-    """A worker for which a connection is a stranger's after two ticks instead of half an hour."""
-    run = "cd ${0%/*}\n" + SERVER
-    words = shell.start_words(run, late=False, lease=lease, tick=0.1)
+def soon_left(words: list[str]) -> list[str]:
+    """A start of a worker for which a connection is a stranger's after two ticks instead of half an hour."""
     cap = "1800 / RBEE_TICK"
     assert sum(word.count(cap) for word in words) == 1
-    return Path(shell.start([word.replace(cap, "2") for word in words]).records[-1].text("socket"))
+    return [word.replace(cap, "2") for word in words]
+
+
+def left_behind(shell: Shell, lease: int, *, directory: Path | None = None) -> Path:
+    """The socket of such a worker: in its own directory, or in another one."""
+    run = f"cd {directory or '${0%/*}'}\n" + SERVER
+    where = f"{directory}/worker.sock" if directory else ""
+    words = soon_left(shell.start_words(run, late=False, lease=lease, tick=0.1, socket=where))
+    return Path(shell.start(words).records[-1].text("socket"))
 
 
 def test_a_connection_that_was_left_behind_does_not_prolong_the_lease(shell: Shell) -> None:
     with connected(left_behind(shell, lease=3600)):
         (shell.worker() / "lease").write_text("5\n")  # not before: it would be over before we are connected
         eventually(lambda: not engines(shell), why="one channel without a client keeps it for ever")
+
+
+def test_a_connection_to_a_port_does_not_prolong_it_either(shell: Shell) -> None:
+    words = soon_left(shell.start_words(on_port("model loaded\nport PORT\n"), socket=None, tick=0.1))
+    port = shell.start(words).records[-1].port
+    with socket.create_connection(("127.0.0.1", port)):
+        assert shell.record().state == "busy"
+        (shell.worker() / "lease").write_text("5\n")
+        eventually(lambda: not engines(shell), why="one channel without a client keeps it for ever")
+
+
+@pytest.mark.parametrize("inode", ["a:b[$(>ran)]", "b[$(>ran)]", "*", "7"])
+def test_what_another_user_calls_his_socket_is_not_run(shell: Shell, inode: str) -> None:
+    """A name may hold a newline, and then /proc/net/unix a line of his own making."""
+    path = left_behind(shell, lease=3600, directory=shell.home / "s")
+    with socket.socket(socket.AF_UNIX) as his:
+        his.bind(f"\0\n1 1 1 0 1 1 {inode} {path}")
+        if inode != "7":
+            assert shell.record().state == "idle"
+        (shell.worker() / "lease").write_text("5\n")
+        eventually(lambda: not engines(shell), why="it is kept for ever")
+    assert not (shell.worker() / "ran").exists()
 
 
 def test_a_connection_that_was_left_behind_is_nobody_to_cleanup_and_still_one_to_a_stop(shell: Shell) -> None:

@@ -97,6 +97,16 @@ def test_old_failures_of_a_start_make_room_for_its_next(shell: Shell) -> None:
     assert [path.exists() for path in (old, recent, foreign)] == [False, True, True]
 
 
+def test_nobody_waits_for_a_start_that_waits(shell: Shell) -> None:
+    """The lock of a node is for what takes milliseconds."""
+    words = shell.start_words("exec sleep 600", socket=f"{shell.home}/s/{ID}.sock", patience=60)
+    start = shell.popen(START_BODY, *words)
+    eventually((shell.worker() / "match").exists, why="not started")
+    eventually(lambda: not os.path.lexists(shell.root / "lock"), within=5, why="it keeps the lock")
+    start.kill()
+    start.communicate()
+
+
 def test_waiting_for_a_slow_start_says_little(shell: Shell) -> None:
     """A large model loads for an hour, and the answer to a script has a limit."""
     text = shell.run(START_BODY, *shell.start_words("exec sleep 600", patience=7))

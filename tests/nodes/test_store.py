@@ -172,13 +172,14 @@ def test_what_was_cut_is_taken_away_when_it_is_asked_for(node: LabNode, control:
     control.inventory(node)
     node.exec_local(f"mkdir -p {STORE}/.incoming-{node.uid}")
     part = node.write(f"{STORE}/.incoming-{node.uid}/0abc.part", "x" * 1000)
+    before = node.write(f"{STORE}/.incoming/0def.part", "x" * 500)  # as an earlier version left it
     rbee(control, "push", str(a_model(control, size=MIB)), "--node", node.name)
     hint = control.rbee("models", "list").stderr.rpartition(": rbee models ")[2].split()
     would = rbee(control, *hint, "--dry-run")
     assert would["dry_run"] is True
     told = rbee(control, *hint)
-    assert (told["removed"], [one["size"] for one in told["partial"]]) == ([], [1000])
-    assert not part.exists()
+    assert (told["removed"], [one["size"] for one in told["partial"]]) == ([], [1000, 500])
+    assert not part.exists() and not before.exists()
     assert len(rbee(control, "list")["models"]) == 1
 
 

@@ -173,6 +173,16 @@ def through_a_link(top: Path, uid: int) -> Path:
     return top / "open/link/mine"
 
 
+def through_two_links(top: Path, uid: int, to: str = "{top}/real") -> Path:
+    """The second of which lies where the first leads, and nowhere on the way to either end."""
+    plain(top / "real/mine")
+    plain(top / "open", 0o1777)
+    (top / "first").symlink_to("real/../open/second")
+    (top / "open/second").symlink_to(to.format(top=top))
+    os.lchown(top / "open/second", uid, uid)
+    return top / "first/mine"
+
+
 @pytest.mark.parametrize(
     ("make", "alone"),
     [
@@ -189,6 +199,11 @@ def through_a_link(top: Path, uid: int) -> Path:
         (below_another, False),
         (lambda top: through_a_link(top, 0), True),
         (lambda top: through_a_link(top, STRANGER), False),
+        (lambda top: through_two_links(top, 0), True),
+        (lambda top: through_two_links(top, 0, "../real/"), True),
+        (lambda top: through_two_links(top, STRANGER), False),
+        (lambda top: through_two_links(top, STRANGER, "../real"), False),
+        (lambda top: through_two_links(top, 0, "second"), False),
     ],
 )
 def test_whether_a_directory_is_ours_alone(shell: Shell, make: Callable[[Path], Path], alone: bool) -> None:
@@ -197,6 +212,30 @@ def test_whether_a_directory_is_ours_alone(shell: Shell, make: Callable[[Path], 
         pytest.skip("needs root: makes directories of another user")
     place = make(shell.home / "top")
     assert shell.lib('rbee_alone "$1"; echo $?', str(place)) == ("0\n" if alone else "1\n")
+
+
+def test_a_state_directory_behind_a_link_is_looked_at_where_it_is(shell: Shell) -> None:
+    """~/.local/state leads to a disk that is emptied at times, and then whoever is first has that name."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: makes directories of another user")
+    root = shell.root.name
+    state, disk = shell.home / ".local/state", plain(shell.home / "disk", 0o1777)
+    shutil.rmtree(state)
+    state.symlink_to(plain(disk / "mine"))
+    for _ in range(2):
+        assert shell.lib("echo fine") == "fine\n"
+    shutil.rmtree(disk / "mine")
+    for place in ("mine", "mine/rbee", f"mine/rbee/{root}", f"mine/rbee/{root}/workers"):
+        plain(disk / place, 0o777, uid=STRANGER)
+    assert "is not yours" in shell.lib("echo fine")
+    plain(disk / "mine/rbee", 0o777)
+    plain(disk / f"mine/rbee/{root}", 0o777)
+    plain(disk / f"mine/rbee/{root}/workers", 0o777)
+    assert "others can replace what is in" in shell.lib("echo fine")
+    (disk / "mine").rename(disk / "his")
+    (disk / "mine").symlink_to(plain(shell.home / "other"))
+    os.lchown(disk / "mine", STRANGER, STRANGER)
+    assert "others can replace what is in" in shell.lib("echo fine")
 
 
 # rbee_own
@@ -296,3 +335,28 @@ def test_the_memory_of_a_group_counts_its_children(shell: Shell, wrapped: bool) 
 def test_the_memory_of_nobody_is_empty(shell: Shell) -> None:
     for pid in ("999999999", ""):
         assert shell.lib(f'rbee_memory "{pid}"; printf "[%s]" "$MEMORY"') == "[]"
+
+
+# rbee_members
+
+CALLED = """
+import ctypes, sys, time
+ctypes.CDLL(None).prctl(15, sys.argv[1].encode(), 0, 0, 0)
+print(1, flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_process_that_calls_itself_one_of_a_group_is_none(shell: Shell) -> None:
+    """Its name may hold a newline, and then its line in /proc ends in the middle."""
+    with running("sh", "-c", "sleep 60; true", start_new_session=True) as process:
+        name = f"x) S 1 {process.pid}\n"
+        assert len(name) <= 15, "the kernel would cut it"
+        with running(sys.executable, "-c", CALLED, name, stdout=subprocess.PIPE) as other:
+            assert other.stdout is not None
+            other.stdout.readline()
+            members = shell.lib(f"rbee_members {process.pid}; echo $MEMBERS").split()
+            other.stdout.close()
+    assert str(process.pid) in members
+    assert len(members) == 2
+    assert str(other.pid) not in members

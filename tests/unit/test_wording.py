@@ -64,6 +64,18 @@ def test_nearest_gives_the_known_word_as_it_is_written() -> None:
         ("socks5h://u:hunt'er2\"@[::1]:1/", "socks5h://[::1]:1/"),
         ("proxy=http://u:hun@ter2@p:3128 'http://u:hunter2@q'", "proxy=http://p:3128 'http://q'"),
         ("HTTPS://U:hunter2@A/?hunter2", "HTTPS://A/"),
+        (
+            "https://u:hunt/er2@a/x https://u:hunt?er2@a/y https://u:#hunter2@a",
+            "https://a/x https://a/y https://a",
+        ),
+        (
+            "https://a/@b/c https://a:8080/@b https://[::1]:1/@b",
+            "https://a/@b/c https://a:8080/@b https://[::1]:1/@b",
+        ),
+        (
+            "pool(host='a'): url: /x.whl?sig=hunter2 (by Error('/y?z=hunter2'))",
+            "pool(host='a'): url: /x.whl (by Error('/y'))",
+        ),
     ],
 )
 def test_a_url_shows_no_secret_wherever_it_stands(text: str, shown: str) -> None:
