@@ -142,7 +142,7 @@ async def resolve(pool: ConnectionPool, ref: HubRef | UrlRef) -> Remote:
         RbeeError: see sources.resolve.
     """
     remote = await sources.resolve(ref, pool.inventory.timeouts, pool.reporter)
-    pool.registry.put_facts(memo_key(ref), remote.memo())
+    await pool.registry.off_loop(pool.registry.put_facts, memo_key(ref), remote.memo())
     return remote
 
 

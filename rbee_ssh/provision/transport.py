@@ -13,6 +13,7 @@ import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+from rbee_ssh.concurrency import in_daemon_thread
 from rbee_ssh.errors import NodeUnreachable
 from rbee_ssh.inventory import Node, Timeouts
 from rbee_ssh.ssh import destination, identities
@@ -80,7 +81,7 @@ async def _socket(
             elif target.proxy_command:
                 end = await stack.enter_async_context(_of_program(target))
             else:
-                end = stack.enter_context(await asyncio.to_thread(_again, connection))
+                end = stack.enter_context(await in_daemon_thread(lambda: _again(connection)))
         except (OSError, asyncssh.Error) as error:
             raise NodeUnreachable(
                 f"node {target.label!r} cannot be reached a second time at {target.host} port {target.port}: "

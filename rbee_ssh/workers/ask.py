@@ -274,7 +274,7 @@ async def refuse_full(serving: ServingWorker, registry: Registry) -> None:
     node = serving.connection.name
     record = await record_of(serving.connection, serving.entry.id)
     if record is not None and full(record):
-        known = registry.workers()
+        known = await registry.off_loop(registry.workers)
         same = {entry.node for entry in known if entry.model == serving.entry.model and entry.node != node}
         raise busy(record, node, tuple(sorted(same)))
 

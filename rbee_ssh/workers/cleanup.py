@@ -53,12 +53,8 @@ async def cleanup(pool: ConnectionPool, *, idle: float, dry_run: bool, any_owner
 
 async def _cleanup(pool: ConnectionPool, *, idle: float, dry_run: bool, any_owner: bool) -> CleanupReport:
     term = pool.inventory.timeouts.term
-    args = [
-        str(int(idle)),
-        "1" if dry_run else "",
-        "" if any_owner else pool.registry.client_id(),
-        str(int(term)),
-    ]
+    owner = "" if any_owner else await pool.registry.off_loop(pool.registry.client_id)
+    args = [str(int(idle)), "1" if dry_run else "", owner, str(int(term))]
     stopped: list[str] = []
     kept: list[tuple[str, str]] = []
     pruned: list[str] = []
@@ -73,7 +69,7 @@ async def _cleanup(pool: ConnectionPool, *, idle: float, dry_run: bool, any_owne
         except RbeeError as error:
             unreachable[name] = error
             return
-        remember(pool, name, seen)
+        await remember(pool, name, seen)
         for word, worker_id, why in seen.results:
             if word == "stopped":
                 stopped.append(worker_id)

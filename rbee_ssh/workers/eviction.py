@@ -49,13 +49,13 @@ async def ensure(
         NodeFault: the connection or its shell.
     """
     if prepared.model is None and prepared.remote is not None:
-        _refuse_hopeless(pool, prepared, evict=evict)
+        await _refuse_hopeless(pool, prepared, evict=evict)
         return prepared, None
     for _ in range(ROUNDS):
         prepared, found = await expected(pool, prepared)
         if found is None:
             return prepared, None
-        both = balances(prepared, found, pool.registry.client_id())
+        both = balances(prepared, found, await pool.registry.off_loop(pool.registry.client_id))
         short = [one for one in both if one.short]
         if not short:
             return prepared, fit.room(found, both)
@@ -67,7 +67,7 @@ async def ensure(
     raise _error(prepared, short[0], evict=evict)
 
 
-def _refuse_hopeless(pool: ConnectionPool, prepared: Prepared, *, evict: bool) -> None:
+async def _refuse_hopeless(pool: ConnectionPool, prepared: Prepared, *, evict: bool) -> None:
     """Before a model is fetched of which the size alone is known: refuse what cannot be, and stop nobody yet.
 
     Raises:
@@ -76,7 +76,8 @@ def _refuse_hopeless(pool: ConnectionPool, prepared: Prepared, *, evict: bool) -
     weights = weights_of(prepared)
     if weights is None:
         return
-    for one in balances(prepared, weights, pool.registry.client_id()):
+    owner = await pool.registry.off_loop(pool.registry.client_id)
+    for one in balances(prepared, weights, owner):
         if one.short and not (evict and fit.to_stop(one)):
             raise _error(prepared, one, evict=evict)
 
@@ -188,7 +189,7 @@ async def _with_header(pool: ConnectionPool, prepared: Prepared) -> Prepared:
     if model is not None and file is not None and file.size is not None:
         header = await headers.read_on_node(connection, model.path, file.size)
         known = CachedHeader(file.size, model.mtime, header)
-        headers.remember(pool.registry, connection.name, prepared.path, known)
+        await headers.remember(pool.registry, connection.name, prepared.path, known)
     elif source is not None:
         path, size, mtime = source.stamp
         known = CachedHeader(size, mtime // 10**9, await headers.read_local(path))
@@ -229,7 +230,7 @@ async def _make_room(pool: ConnectionPool, prepared: Prepared, short: list[Memor
     for word, worker_id, why in seen.results:
         if word in ("stopped", "unknown"):  # by us, or by somebody else
             stopped = True
-            pool.registry.forget(worker_id)
+            await pool.registry.off_loop(pool.registry.forget, worker_id)
         elif word == "kept":
             pool.reporter.say(f"worker {worker_id} on {node} is {why} now and stays")
         elif word == "forced":

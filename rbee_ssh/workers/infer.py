@@ -47,7 +47,7 @@ async def _remove(pool: ConnectionPool) -> None:
 
     for worker_id, node in pool.started.items():
         await stop_on(await pool.connect(node), [worker_id], drain=0)
-        pool.registry.forget(worker_id)
+        await pool.registry.off_loop(pool.registry.forget, worker_id)
 
 
 async def _answer(pool: ConnectionPool, request: InferRequest, emit: Callable[[Event], None]) -> None:
@@ -94,7 +94,7 @@ async def _warm(pool: ConnectionPool, request: InferRequest) -> ServingWorker | 
     if len(names) == 1:
         # This node will be asked whatever is remembered of it, and its login takes longer than the look.
         pool.begin(names[0])
-    for entry in await asyncio.to_thread(_remembered, pool.registry, wishes):
+    for entry in await pool.registry.off_loop(_remembered, pool.registry, wishes):
         try:
             connection = await pool.connect(entry.node, tries=None if len(names) == 1 else 1)
             if entry.port is None or await _still_ours(connection, entry):

@@ -37,20 +37,22 @@ async def list_workers(
             if error.exit_status == 2:
                 raise
             unreachable[name] = error
-            found[name] = [_unknown(entry) for entry in pool.registry.workers(name)]
+            remembered = await pool.registry.off_loop(pool.registry.workers, name)
+            found[name] = [_unknown(entry) for entry in remembered]
             return
-        remember(pool, name, seen)
+        await remember(pool, name, seen)
         found[name] = [records.worker(record, name) for record in seen.records if record.state != "stopped"]
 
     await asyncio.gather(*(one(name) for name in names))
     if pool.inventory.nodes.keys() <= set(names):
-        tell_of_others(pool)
+        await tell_of_others(pool)
     return [worker for name in names for worker in found.get(name, [])], unreachable
 
 
-def tell_of_others(pool: ConnectionPool) -> None:
+async def tell_of_others(pool: ConnectionPool) -> None:
     """Say where workers are remembered that this inventory does not lead to: another one may, or a former."""
-    for node in sorted({entry.node for entry in pool.registry.workers()} - pool.inventory.nodes.keys()):
+    remembered = await pool.registry.off_loop(pool.registry.workers)
+    for node in sorted({entry.node for entry in remembered} - pool.inventory.nodes.keys()):
         pool.reporter.say(
             f"workers were started on {node}, which this inventory does not have; they end with their lease, "
             f"or by an inventory that has it (rbee nodes add {quote(node)})"
@@ -84,7 +86,7 @@ async def find_worker(pool: ConnectionPool, worker_id: str) -> Worker:
         WorkerUnknown: none, or several.
         RbeeError: its node cannot be reached, or no node at all.
     """
-    entry = pool.registry.find(worker_id)
+    entry = await pool.registry.off_loop(pool.registry.find, worker_id)
     if entry is not None and entry.node in pool.inventory.nodes:
         workers, unreachable = await list_workers(pool, [entry.node])
         if unreachable:

@@ -40,7 +40,7 @@ async def keep(registry: Registry, prepared: Prepared, model: ModelOnNode, worke
     record = records.parse(lines).record(worker_id)
     if record is None:
         return
-    known = headers.remembered(registry, name, prepared.path)
+    known = await headers.remembered(registry, name, prepared.path)
     if known is None or known.mtime != model.mtime:
         if prepared.source is None:
             return
@@ -52,7 +52,7 @@ async def keep(registry: Registry, prepared: Prepared, model: ModelOnNode, worke
     if device := device_bytes(lines):
         sizes["device"] = device
     label = label_of(prepared, settings_of(prepared))
-    headers.remember(registry, name, prepared.path, headers.measured(known, label, sizes))
+    await headers.remember(registry, name, prepared.path, headers.measured(known, label, sizes))
 
 
 def device_bytes(lines: list[str]) -> int:

@@ -80,7 +80,7 @@ async def show_model(pool: ConnectionPool, request: WorkerRequest, names: Sequen
     """
     wishes = [resolve(request, pool.inventory, inventories.node(pool.inventory, name)) for name in names]
     remote = await remote_of(pool, wishes)
-    source = _source(pool, wishes[0])
+    source = await _source(pool, wishes[0])
     tries = None if len(wishes) == 1 else 1
     answers = await asyncio.gather(
         *(prepare(pool, one, source, remote, tries) for one in wishes), return_exceptions=True
@@ -91,10 +91,11 @@ async def show_model(pool: ConnectionPool, request: WorkerRequest, names: Sequen
             raise answer
     header, able = await _header(pool, able)
     by_name = {one.request.node.name: one for one in able}
+    owner = await pool.registry.off_loop(pool.registry.client_id)
     told = [
         OnNode(one.node.name, error=answer)
         if isinstance(answer, RbeeError)
-        else on_node(by_name[one.node.name], header, pool.registry.client_id())
+        else on_node(by_name[one.node.name], header, owner)
         for one, answer in zip(wishes, answers, strict=True)
     ]
     first = next((one for one in able if one.model is not None), able[0])
@@ -112,9 +113,9 @@ async def show_model(pool: ConnectionPool, request: WorkerRequest, names: Sequen
     return Shown(first.request.shown, header, first.model_size, settings, contexts, measured, tuple(told))
 
 
-def _source(pool: ConnectionPool, one: ResolvedRequest) -> Source | None:
+async def _source(pool: ConnectionPool, one: ResolvedRequest) -> Source | None:
     """A local file as it is looked for on a node, if it was summed before: its header alone is read here."""
-    sha256 = outgoing.remembered(one.local, pool.registry) if one.local is not None else None
+    sha256 = await outgoing.remembered(one.local, pool.registry) if one.local is not None else None
     return Source(one.local, sha256) if one.local is not None and sha256 is not None else None
 
 
@@ -151,7 +152,7 @@ async def _header(pool: ConnectionPool, able: list[Prepared]) -> tuple[Gguf, lis
         if known.header.wants:
             header = await headers.read_on_node(one.connection, one.model.path, one.model.size)
             known = CachedHeader(known.size, known.mtime, header, known.measured)
-            headers.remember(pool.registry, one.connection.name, one.path, known)
+            await headers.remember(pool.registry, one.connection.name, one.path, known)
             able = [*able[:at], replace(one, known=known), *able[at + 1 :]]
         return known.header, able
     if (remote := able[0].remote) is not None:

@@ -130,7 +130,7 @@ async def remote_of(pool: ConnectionPool, wishes: list[ResolvedRequest]) -> Remo
     """
     for one in wishes:
         if isinstance(one.ref, HubRef | UrlRef):
-            known = from_memo(one.ref, pool.registry.facts(memo_key(one.ref)))
+            known = from_memo(one.ref, await pool.registry.off_loop(pool.registry.facts, memo_key(one.ref)))
             if known is not None:
                 return known
             from rbee_ssh.library.pull import resolve_or_find
@@ -159,7 +159,7 @@ async def prepare(
     node = wanted.node
     connection = await pool.connect(node.name, tries=tries)
     path = _path_on_node(wanted, source, remote)
-    known = header.remembered(pool.registry, node.name, path) if path else None
+    known = await header.remembered(pool.registry, node.name, path) if path else None
     answer = await probe(
         connection,
         node,
@@ -171,7 +171,7 @@ async def prepare(
     )
     look = records.parse(answer.look)
     complain(connection, look)
-    remember(pool, node.name, look)
+    await remember(pool, node.name, look)
     choice = choose_engine(
         answer.facts,
         engine=wanted.engine,
@@ -190,11 +190,11 @@ async def prepare(
         model=model,
         source=source,
         remote=remote,
-        known=_known(pool, node.name, path, known, answer.facts.model) if model else None,
+        known=await _known(pool, node.name, path, known, answer.facts.model) if model else None,
     )
 
 
-def _known(
+async def _known(
     pool: ConnectionPool, node: str, path: str, known: CachedHeader | None, file: ModelFile | None
 ) -> CachedHeader | None:
     """What is known of the file there: what was remembered of it, or what the probe has just brought."""
@@ -205,7 +205,7 @@ def _known(
     if not file.head:
         return None
     known = CachedHeader(file.size, file.mtime, header.parse(file.head, file.size, file.path, node))
-    header.remember(pool.registry, node, path, known)
+    await header.remember(pool.registry, node, path, known)
     return known
 
 

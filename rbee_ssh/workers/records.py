@@ -251,9 +251,10 @@ def complain(connection: Connection, seen: WorkerSnapshot) -> None:
         raise script_errors.locked(connection.name, seen.locked_by)
 
 
-def remember(pool: ConnectionPool, node: str, seen: WorkerSnapshot) -> None:
+async def remember(pool: ConnectionPool, node: str, seen: WorkerSnapshot) -> None:
     """Put what the node told into the registry: the node is the truth."""
-    pool.registry.sync_node(node, [entry(record, node) for record in seen.records])
+    entries = [entry(record, node) for record in seen.records]
+    await pool.registry.off_loop(pool.registry.sync_node, node, entries)
 
 
 async def record_of(connection: Connection, worker_id: str) -> Record | None:

@@ -131,7 +131,7 @@ async def _bring(pool: ConnectionPool, chosen: Prepared) -> ModelOnNode:
     if chosen.source is None:
         raise ModelNotFound(f"{chosen.request.shown} is not on {node.name}")
     path, sha256 = Path(chosen.source.stamp[0]), chosen.source.sha256
-    files = outgoing.model_files(path, pool.registry, sha256)
+    files = await outgoing.model_files(path, pool.registry, sha256)
     try:
         placed = await deliver.deliver_all(chosen.connection, files, node.models_dir, pool.reporter)
     finally:
@@ -142,7 +142,7 @@ async def _bring(pool: ConnectionPool, chosen: Prepared) -> ModelOnNode:
 
 async def _place(pool: ConnectionPool, able: list[Prepared], *, evict: bool) -> Prepared:
     """The node that serves: see `placement.choose`."""
-    owner = pool.registry.client_id()
+    owner = await pool.registry.off_loop(pool.registry.client_id)
     if any(one.same is not None for one in able):
         offers = [eviction.MemoryOffer()] * len(able)  # one of those it will be
     else:
@@ -206,7 +206,7 @@ async def _find_or_start(
     patience = timeouts.start
     if not engine.binds_before_load:
         patience = timeouts.load + timeouts.load_per_gib * model.total / 2**30
-    owner = pool.registry.client_id()
+    owner = await pool.registry.off_loop(pool.registry.client_id)
     spec = {
         "node": connection.name,
         "model": wanted.shown,
@@ -276,7 +276,8 @@ async def _find_or_start(
         if not reused:
             await stop_on(connection, [record.id], drain=0)  # nobody could ever reach it
         raise
-    pool.registry.put(records.entry(record, connection.name, (wanted.fingerprint,)))
+    entry = records.entry(record, connection.name, (wanted.fingerprint,))
+    await pool.registry.off_loop(pool.registry.put, entry)
     if not reused:
         pool.later(measured_memory.keep(pool.registry, prepared, model, record.id))
     return Acquired(connection, record, reused)

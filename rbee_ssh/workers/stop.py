@@ -72,7 +72,7 @@ async def stop_workers(
             "name workers by id, or a node, or all of them",
             hint="rbee workers stop ID…   or --node NAME, or --all",
         )
-    names = _nodes_of(pool, ids, node)
+    names = await _nodes_of(pool, ids, node)
     present: dict[str, Sequence[Record]] = {}
     connections: dict[str, Connection] = {}
     gone: list[str] = []
@@ -88,7 +88,7 @@ async def stop_workers(
                 raise
             unreachable[name] = error
             return
-        remember(pool, name, seen)
+        await remember(pool, name, seen)
         present[name], connections[name] = seen.records, connection
 
     async def end(name: str, chosen: Sequence[str]) -> None:
@@ -109,11 +109,11 @@ async def stop_workers(
                 pool.reporter.warn(f"worker {worker_id} on {name} did not end on TERM and was killed")
             elif word == "stopped":
                 gone.append(worker_id)
-                pool.registry.forget(worker_id)
+                await pool.registry.off_loop(pool.registry.forget, worker_id)
             elif word == "alive":
                 unreachable[name] = still_there(worker_id, name)
 
-    owner = None if any_owner else pool.registry.client_id()
+    owner = None if any_owner else await pool.registry.off_loop(pool.registry.client_id)
     taken: set[str] = set()
 
     async def empty(name: str) -> None:
@@ -133,7 +133,7 @@ async def stop_workers(
     else:
         await asyncio.gather(*(empty(name) for name in names))
     if all_:
-        tell_of_others(pool)
+        await tell_of_others(pool)
     return StopReport(tuple(gone), tuple(forced), unreachable)
 
 
@@ -184,12 +184,12 @@ def choose(
     return chosen
 
 
-def _nodes_of(pool: ConnectionPool, ids: Sequence[str], node: str | None) -> list[str]:
+async def _nodes_of(pool: ConnectionPool, ids: Sequence[str], node: str | None) -> list[str]:
     """The nodes to ask: where the registry has these workers, else all of the inventory."""
     if node is not None:
         return [node]
     if ids:
-        entries = [pool.registry.find(worker_id) for worker_id in ids]
+        entries = [await pool.registry.off_loop(pool.registry.find, worker_id) for worker_id in ids]
         nodes = {entry.node for entry in entries if entry is not None}
         if all(entries) and nodes <= set(pool.inventory.nodes):
             return sorted(nodes)

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from nodekit import Control
-from rbee_ssh.cli.console import Console
 from rbee_ssh.registry.lock import locked
 
 INFER = ("infer", "--model", "file:///m.gguf", "hi")
@@ -87,7 +86,7 @@ def test_a_registry_that_another_command_holds(control: Control) -> None:
     control.inventory(nodes_also={"localhost": {"host": "localhost"}}, text=patience)
     control.rbee("workers", "list", check=True)
     path = control.home / ".local/state/rbee/registry.lock"
-    with locked(path, shared=False, timeout=5, reporter=Console(quiet=True), command="rbee cleanup"):
+    with locked(path, shared=False, timeout=5, say=print, command="rbee cleanup"):
         error = control.failed("workers", "list")
     assert error["code"] == "REGISTRY_LOCKED"
     assert error["message"].startswith(

@@ -123,7 +123,7 @@ def kills(path: Path, times: int) -> None:
         while chunk := _read(told):
             acknowledged += len(chunk)
         os.close(told)
-        midway += path.with_name("registry.json.tmp").exists()
+        midway += path.with_name(".registry.json.tmp").exists()
         entry = registry.find("w1")
         found = int(entry.created) if entry else 0
         # The last write may have reached the disk before its acknowledgement reached us.
@@ -160,7 +160,7 @@ def hold(path: Path, mode: str) -> None:
 
     lock = path.with_suffix(".lock")
     shared = mode == "shared"
-    with locked(lock, shared=shared, timeout=1, reporter=Objecting(), command="rbee test"):
+    with locked(lock, shared=shared, timeout=1, say=print, command="rbee test"):
         print("held", flush=True)
         sys.stdin.read()
 

@@ -170,7 +170,7 @@ def test_facts_that_are_not_json_change_nothing(registry: Registry) -> None:
     with pytest.raises(TypeError):
         registry.put_facts("key", {"n": object()})
     assert registry.path.read_bytes() == before
-    assert os.listdir(registry.path.parent).count("registry.json.tmp") == 0
+    assert os.listdir(registry.path.parent).count(".registry.json.tmp") == 0
 
 
 def test_everything_is_private_whatever_the_umask(registry: Registry) -> None:
@@ -303,10 +303,10 @@ def test_a_missing_field_drops_the_entry() -> None:
 
 def test_the_leftover_of_a_killed_writer_is_removed_by_the_next(registry: Registry) -> None:
     registry.put(ENTRY)
-    leftover = registry.path.with_name("registry.json.tmp")
+    leftover = registry.path.with_name(".registry.json.tmp")
     leftover.write_text('{"half')
     assert registry.workers() == [ENTRY]
-    registry.put(ENTRY)
+    registry.put(replace(ENTRY, state="busy"))
     assert not leftover.exists()
 
 
