@@ -81,20 +81,15 @@ def load(files: Sequence[Path]) -> Identities:
         reason = _unusable(path)
         if reason is None:
             try:
-                pairs = asyncssh.load_keypairs(str(path))
-                keypairs.extend(pairs)
+                keypairs.extend(asyncssh.load_keypairs(str(path)))
                 offered.append(str(path))
                 continue
-            except asyncssh.KeyEncryptionError:
-                reason = "encrypted, and no passphrase is asked for: ssh-add it to the agent"
-            except (asyncssh.KeyImportError, ValueError) as error:
+            except ValueError as error:
                 # An encrypted key without a passphrase is reported as an import error of its own kind.
-                text = str(error)
-                reason = (
-                    "encrypted, and no passphrase is asked for: ssh-add it to the agent"
-                    if "passphrase" in text.lower()
-                    else f"not a private key asyncssh reads: {text}"
-                )
+                if isinstance(error, asyncssh.KeyEncryptionError) or "passphrase" in str(error).lower():
+                    reason = "encrypted, and no passphrase is asked for: ssh-add it to the agent"
+                else:
+                    reason = f"not a private key asyncssh reads: {error}"
             except OSError as error:
                 reason = error.strerror or str(error)
         skipped.append((str(path), reason))

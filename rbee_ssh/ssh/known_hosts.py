@@ -143,7 +143,7 @@ class KnownHosts:
 
     def of_key(self, key: asyncssh.SSHKey) -> list[KnownKey]:
         """Where this very key stands as a host's, whatever the name."""
-        text = _text(key)
+        text = text_of(key)
         rows = [at for at, row in enumerate(self._rows) if row[3] == "" and row[4] == text]
         return [one for at in rows if (one := self._row(at)) is not None]
 
@@ -184,7 +184,8 @@ def _key(text: str) -> asyncssh.SSHKey | None:
         return None
 
 
-def _text(key: asyncssh.SSHKey) -> str:
+def text_of(key: asyncssh.SSHKey) -> str:
+    """Its type and its base64, as they stand in a file."""
     return " ".join(key.export_public_key("openssh").decode().split()[:2])
 
 

@@ -78,7 +78,7 @@ async def fetch(wire: Connector, node: Node) -> PresentedKey:
         name=target.key_entry,
         key_type=key.get_algorithm(),
         fingerprint=key.get_fingerprint(),
-        key=" ".join(key.export_public_key("openssh").decode().split()[:2]),
+        key=known_hosts.text_of(key),
         file=target.user_known_hosts[0],
         known=known,
         hashed=config.hashes_names(target.alias),
@@ -107,7 +107,7 @@ async def _ask(wire: Connector, target: Destination, trusted: Trusted) -> asyncs
         raise NodeUnreachable(
             f"node {target.label!r} cannot be reached at {target.host} port {target.port}: {reason(error)}",
             hint=f"ssh -v {quote(target.host)}",
-            details={"node": target.label, "host": target.host, "port": target.port},
+            details=target.details,
         ) from error
     if key is None:
         raise NodeUnreachable(f"node {target.label!r} presented no host key")

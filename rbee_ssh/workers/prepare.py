@@ -21,6 +21,7 @@ from rbee_ssh.node.probe import probe
 from rbee_ssh.ssh.connection import Connection
 from rbee_ssh.ssh.pool import ConnectionPool
 from rbee_ssh.ssh.quote import quote
+from rbee_ssh.ssh.quote import ssh_words as ssh_command_words
 from rbee_ssh.workers import records
 from rbee_ssh.workers.records import Record, WorkerSnapshot, complain, remember
 from rbee_ssh.workers.resolve import ResolvedRequest, match, resolve
@@ -219,12 +220,7 @@ def ssh_words(node: Node, nodes: Mapping[str, Node]) -> str:
         port = nodes[name].port if name in nodes else None
         return (address(nodes[name]) if name in nodes else name) + (f":{port}" if port else "")
 
-    words = ["-p", str(node.port)] if node.port not in (None, 22) else []
-    if node.identity_file is not None:
-        words += ["-i", str(node.identity_file)]
-    if node.jump:
-        words += ["-J", ",".join(map(hop, node.jump))]
-    return " ".join(map(quote, [*words, address(node)]))
+    return ssh_command_words(address(node), node.port, node.identity_file, list(map(hop, node.jump)))
 
 
 def _path_on_node(wanted: ResolvedRequest, source: deliver.Source | None, remote: Remote | None) -> str:
