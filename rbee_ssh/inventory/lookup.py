@@ -41,12 +41,12 @@ def select(inventory: Inventory, names: Sequence[str] = (), tags: Sequence[str] 
     if not names and not tags:
         return tuple(inventory.nodes.values())
     named = [node(inventory, name) for name in names]
-    known = sorted({tag for found in inventory.nodes.values() for tag in found.tags})
+    all_tags = sorted({tag for node in inventory.nodes.values() for tag in node.tags})
     for tag in tags:
-        if tag not in known:
-            raise _unknown_tag(inventory, tag, known)
-    tagged = [found for found in inventory.nodes.values() if not set(tags).isdisjoint(found.tags)]
-    return tuple({found.name: found for found in (*named, *tagged)}.values())
+        if tag not in all_tags:
+            raise _unknown_tag(inventory, tag, all_tags)
+    tagged = [node for node in inventory.nodes.values() if not set(tags).isdisjoint(node.tags)]
+    return tuple({node.name: node for node in (*named, *tagged)}.values())
 
 
 def _unknown_tag(inventory: Inventory, tag: str, known: Sequence[str]) -> NodeUnknown:

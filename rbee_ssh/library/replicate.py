@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from rbee_ssh import inventory as inventories
 from rbee_ssh.errors import ModelNotFound, RbeeError, ResponseInvalid
@@ -205,15 +203,7 @@ def _incoming(pool: ConnectionPool, name: str, model: StoredModel, sums: Sequenc
 
 
 async def _place(target: Target, file: StoredFile, sha256: str, *, verified: bool) -> Placed:
-    now = int(time.time())
-    note = replace(
-        file.note,
-        sha256=sha256,
-        size=file.size,
-        fetched=now,
-        last_used=now,
-        verified=now if verified else None,
-    )
+    note = file.note.arrived(sha256, file.size, verified=verified)
     placed = await receiver.place(target.connection, target.incoming, file.place, note, sha256)
     if placed is None:
         raise ResponseInvalid(f"node {target.connection.name!r} lost {file.name} after it had arrived")

@@ -63,7 +63,7 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "float": _number,
     "tuple[str, ...]": lambda value: isinstance(value, list) and all(isinstance(item, str) for item in value),
 }
-_SHAPE = {known.name: _CHECKS[str(known.type)] for known in fields(WorkerEntry)}
+_SHAPE = {field.name: _CHECKS[str(field.type)] for field in fields(WorkerEntry)}
 
 
 def encode(entry: WorkerEntry) -> dict[str, Any]:
@@ -85,8 +85,8 @@ def decode(document: Mapping[str, Any]) -> WorkerEntry | None:
 
 def with_requests(entry: WorkerEntry, stored: WorkerEntry | None) -> WorkerEntry:
     """`entry` that also answers the requests which `stored` is remembered for, oldest first."""
-    known = dict.fromkeys((*(stored.requests if stored else ()), *entry.requests))
-    return replace(entry, requests=tuple(known)[-MAX_REQUESTS:])
+    requests = dict.fromkeys((*(stored.requests if stored else ()), *entry.requests))
+    return replace(entry, requests=tuple(requests)[-MAX_REQUESTS:])
 
 
 def put(stored: Mapping[str, WorkerEntry], entry: WorkerEntry) -> dict[str, WorkerEntry]:
@@ -95,11 +95,11 @@ def put(stored: Mapping[str, WorkerEntry], entry: WorkerEntry) -> dict[str, Work
 
 
 def synced(
-    stored: Mapping[str, WorkerEntry], node: str, told: Iterable[WorkerEntry]
+    stored: Mapping[str, WorkerEntry], node: str, present: Iterable[WorkerEntry]
 ) -> dict[str, WorkerEntry]:
-    """`stored` after `node` told all of its workers: what it did not name is gone."""
-    elsewhere = {known.id: known for known in stored.values() if known.node != node}
-    here = (with_requests(replace(entry, node=node), stored.get(entry.id)) for entry in told)
+    """`stored` after `node` named all of its workers: what it did not name is gone."""
+    elsewhere = {entry.id: entry for entry in stored.values() if entry.node != node}
+    here = (with_requests(replace(entry, node=node), stored.get(entry.id)) for entry in present)
     return elsewhere | {entry.id: entry for entry in here}
 
 

@@ -178,5 +178,5 @@ def _agent_path(configured: object) -> str | None:
 
 def _expanded(text: str, tokens: Mapping[str, str]) -> str:
     """The tokens and ${VARIABLES} of a known_hosts file's name; asyncssh leaves them in there."""
-    text = re.sub(r"\$\{(\w+)\}", lambda found: os.environ.get(found[1], found[0]), text)
-    return re.sub("%(.)", lambda found: {"%": "%", **tokens}.get(found[1], found[0]), text)
+    text = re.sub(r"\$\{(\w+)\}", lambda match: os.environ.get(match[1], match[0]), text)
+    return re.sub("%(.)", lambda match: {"%": "%", **tokens}.get(match[1], match[0]), text)

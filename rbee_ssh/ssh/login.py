@@ -57,10 +57,11 @@ class _Client(asyncssh.SSHClient):
         addresses = known_hosts.names_of(address, port or 22) if address else ()
         trusted = self._known.trusted(names, addresses)
         self._algorithms = known_hosts.algorithms(trusted, self._target.host_key_algorithms)
-        keys, authorities, revoked = (
-            [one.key for one in found] for found in (trusted.keys, trusted.authorities, trusted.revoked)
+        return (
+            [entry.key for entry in trusted.keys],
+            [entry.key for entry in trusted.authorities],
+            [entry.key for entry in trusted.revoked],
         )
-        return keys, authorities, revoked
 
     def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
         # When the network had brought us there; the rest of the way in is SSH's.
@@ -190,7 +191,7 @@ def host_key_refused(
     details: dict[str, Any] = target.details | {"fingerprint": fingerprint, "key_type": kind}
     if "revoked" in error.reason:
         revoked = entries.trusted(target.key_names, addresses).revoked
-        where = next((one for one in revoked if presented is None or one.key == presented), None)
+        where = next((entry for entry in revoked if presented is None or entry.key == presented), None)
         line = f": {where.file} line {where.line}" if where else ""
         return HostKeyChanged(
             f"the host key of node {target.label!r} ({name}) is revoked{line}. Nothing was sent to it",

@@ -58,8 +58,8 @@ class _Os:
                 return os.urandom(size)
             self._pool, end = os.urandom(POOL), size
             self._at = 0
-        found, self._at = self._pool[self._at : end], end
-        return found
+        taken, self._at = self._pool[self._at : end], end
+        return taken
 
 
 vars(machinery)["os"] = _Os()

@@ -178,7 +178,7 @@ async def running(
     text = wrap(body, args, marker, payload=payload)
     async with connection.sessions:
         process = await _session(connection)
-        told = None if errors else asyncio.ensure_future(_errors(process))
+        stderr = None if errors else asyncio.ensure_future(_errors(process))
         try:
             # A login shell may have ended by now: what it said, or that there is no marker, tells.
             with contextlib.suppress(OSError):
@@ -187,18 +187,18 @@ async def running(
                     process.stdin.write_eof()
             try:
                 async with asyncio.timeout(connection.timeouts.start):
-                    rest = await _after_marker(connection, process, b"\n" + marker.encode() + b"\n", told)
+                    rest = await _after_marker(connection, process, b"\n" + marker.encode() + b"\n", stderr)
             except TimeoutError:
                 raise _unusable(connection, "no answer from sh", b"", None) from None
-            yield RunningScript(connection, process, rest, told)
+            yield RunningScript(connection, process, rest, stderr)
         except BaseException:
             process.channel.abort()  # not what is still on its way in either direction
             raise
         finally:
             process.close()
-            if told is not None:
-                told.cancel()
-                await asyncio.wait([told])
+            if stderr is not None:
+                stderr.cancel()
+                await asyncio.wait([stderr])
             with contextlib.suppress(asyncssh.Error, OSError, TimeoutError):
                 async with asyncio.timeout(2):
                     await process.wait_closed()
@@ -270,11 +270,11 @@ async def _session(connection: Connection) -> asyncssh.SSHClientProcess[bytes]:
 
 async def _errors(process: asyncssh.SSHClientProcess[bytes]) -> bytes:
     """What goes to stderr. What is too much is read, too: else nothing more would come on stdout."""
-    told = b""
+    output = b""
     with contextlib.suppress(asyncssh.Error, OSError):
         while data := await process.stderr.read(65536):
-            told += data[: MAX_NOISE - len(told)]
-    return told
+            output += data[: MAX_NOISE - len(output)]
+    return output
 
 
 async def _after_marker(
@@ -296,8 +296,8 @@ async def _after_marker(
             await process.wait_closed()
             raise _unusable(connection, "sh did not run", seen + error_text[:4096], process.returncode)
         seen += data
-        before, found, rest = seen.partition(marker)
-        if found:
+        before, mark, rest = seen.partition(marker)
+        if mark:
             return rest
         if len(before) > MAX_NOISE:
             raise _unusable(connection, "endless output instead of sh", before[:400], None)
@@ -306,9 +306,9 @@ async def _after_marker(
 def _unusable(connection: Connection, what: str, came: bytes, status: int | None) -> ShellUnusable:
     text = " ".join(came.decode("utf-8", "replace").split())[:200]
     ended = "" if status is None else f" (exit status {status})"
-    said = f"; it said: {text}" if text else ""
+    words = f"; it said: {text}" if text else ""
     return ShellUnusable(
-        f"node {connection.name!r}: {what}{ended}{said}",
+        f"node {connection.name!r}: {what}{ended}{words}",
         hint=f"ssh to {connection.name} by hand and run `sh`: the login needs a shell, not nologin "
         "or a forced command",
         details={"node": connection.name, "output": text, "status": status},

@@ -62,11 +62,11 @@ async def fetch(wire: Connector, node: Node) -> PresentedKey:
     entries = known_hosts.load(known_hosts.read(target.known_hosts_files))
     trusted = entries.trusted(target.key_names)
     key = await _ask(wire, target, trusted)
-    if any(one.key == key for one in trusted.revoked):
+    if any(entry.key == key for entry in trusted.revoked):
         raise host_key_refused(target, entries, key, asyncssh.HostKeyNotVerifiable("revoked"))
     # By the name that is written, with the port: another port of a known host is another host.
     stands = entries.trusted(target.key_names[:1]).keys
-    known = any(one.key == key for one in stands)
+    known = any(entry.key == key for entry in stands)
     if stands and not known:
         # Beside the old key the new one would be trusted for good, whoever holds it.
         raise host_key_refused(target, entries, key, asyncssh.HostKeyNotVerifiable("changed"))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
 import os
 import stat
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
+import rbee_ssh
 from rbee_ssh.registry import Registry, WorkerEntry, default_path
 from rbee_ssh.registry import worker_entry as entries
 from rbee_ssh.registry.lock import LockHolder, parse_holder, refusal
@@ -462,3 +466,27 @@ def test_sync_keeps_other_nodes_and_exactly_what_was_told(
     }
     for known in named & stored.keys():
         assert set(stored[known].requests) <= set(after[known].requests)
+
+
+def registry_calls() -> Iterator[tuple[str, str]]:
+    """Every call of a transaction outside of registry/: the file, and the function around it."""
+    names = {name for name, _ in inspect.getmembers(Registry, inspect.isfunction)} - {"off_loop", "alone"}
+    package = Path(rbee_ssh.__file__).parent
+
+    def walk(node: ast.AST, file: str, function: str) -> Iterator[tuple[str, str]]:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            function = node.name
+        called = node.func if isinstance(node, ast.Call) else None
+        if isinstance(called, ast.Attribute) and called.attr in names and "registry" in ast.unparse(called):
+            yield file, function
+        for child in ast.iter_child_nodes(node):
+            yield from walk(child, file, function)
+
+    for path in sorted(package.rglob("*.py")):
+        if path.parent.name != "registry":
+            yield from walk(ast.parse(path.read_text()), str(path.relative_to(package)), "")
+
+
+def test_no_coroutine_waits_for_the_registry() -> None:
+    """Where a transaction is called by itself, no event loop runs, or off_loop has taken it to its thread."""
+    assert set(registry_calls()) == {("cli/nodes/remove.py", "remove"), ("workers/infer.py", "_remembered")}
