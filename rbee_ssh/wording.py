@@ -10,6 +10,12 @@ from collections.abc import Iterable
 # how Python shows an argument that was not UTF-8).
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
+_SCHEME = r"[A-Za-z][A-Za-z0-9+.-]{0,15}://"  # so short that a long line takes no long time
+_START = re.compile(r".*?(?:://|\bhttps?:/*)", re.IGNORECASE | re.DOTALL)
+_CHECKSUM = re.compile(r"#sha256=[0-9A-Fa-f]{64}$")
+# To a space, or to where the next one begins: a password may hold any other character.
+_URL = re.compile(rf"{_SCHEME}(?:(?!{_SCHEME})\S)+")
+
 
 def has_control(text: str) -> bool:
     """Whether `text` holds a character that ends a line, steers a terminal, or is no character at all."""
@@ -37,3 +43,22 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     plain = {name.lower().replace("-", "_"): name for name in known}
     found = get_close_matches(word[:100].lower().replace("-", "_"), plain, n=1, cutoff=0.6)
     return plain[found[0]] if found else None
+
+
+def without_secrets(url: str) -> str:
+    """A URL without user, password, query (it may be signed) and fragment; any other text as it is.
+
+    A URL of the web counts as one with too few slashes, too. A checksum in the fragment stays.
+    """
+    found = _START.match(url)
+    if not found:
+        return url
+    place, *_ = re.split(r"[?#]", url[found.end() :], maxsplit=1)
+    authority, slash, path = place.partition("/")
+    checksum = _CHECKSUM.search(url)
+    return found[0] + authority.rpartition("@")[2] + slash + path + (checksum[0] if checksum else "")
+
+
+def without_url_secrets(text: str) -> str:
+    """A text of somebody else's, with each URL in it as `without_secrets` leaves it."""
+    return _URL.sub(lambda found: without_secrets(found[0]), text)

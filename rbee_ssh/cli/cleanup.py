@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
+from rbee_ssh.cli import shapes
 from rbee_ssh.cli.context import Cli, pass_cli
-from rbee_ssh.cli.event_loop import run_async
 from rbee_ssh.cli.options import DURATION, command
-from rbee_ssh.cli.text import unreachable
-
-if TYPE_CHECKING:
-    from rbee_ssh.workers.cleanup import CleanupReport
 
 
 @command(short_help="Stop the workers that nobody uses.")
@@ -42,15 +36,9 @@ def cleanup(cli: Cli, idle: float | None, dry_run: bool, any_owner: bool) -> Non
     from rbee_ssh.workers.cleanup import JUST_USED
     from rbee_ssh.workers.cleanup import cleanup as clean
 
-    async def work() -> CleanupReport:
-        async with cli.pool() as pool:
-            return await clean(pool, idle=timeout, dry_run=dry_run, any_owner=any_owner)
-
-    report = run_async(work)
+    report = cli.run(lambda pool: clean(pool, idle=timeout, dry_run=dry_run, any_owner=any_owner))
     console = cli.console
     if cli.as_json:
-        from rbee_ssh.cli import shapes
-
         console.json(
             shapes.cleaned(report.stopped, report.kept, report.pruned, report.unreachable, dry_run=dry_run)
         )
@@ -63,5 +51,4 @@ def cleanup(cli: Cli, idle: float | None, dry_run: bool, any_owner: bool) -> Non
             tell(f"kept {identity}: {why}")
         for identity in report.pruned:
             console.detail(f"forgot {identity}")
-    for name, error in report.unreachable.items():
-        console.warn(unreachable(name, error))
+    console.unreachable(report.unreachable)

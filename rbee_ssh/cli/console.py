@@ -15,24 +15,26 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
-from rbee_ssh.cli.progress import Bar
-from rbee_ssh.cli.text import Column, clean, in_inventory, json_escaped, strip_controls, table
+from rbee_ssh.cli.text import (
+    Column,
+    clean,
+    clean_line,
+    fit,
+    in_inventory,
+    json_escaped,
+    strip_controls,
+    table,
+    unreachable,
+)
 from rbee_ssh.errors import DiskFull, RbeeError
 
 if TYPE_CHECKING:
-    from rbee_ssh.cli.screen import Screen
+    from rbee_ssh.cli.live import Screen, TransferBar
 
 _DIM, _RED, _YELLOW, _OFF = "\x1b[2m", "\x1b[1;31m", "\x1b[33m", "\x1b[0m"
 _COLOURS = {
     name: f"\x1b[{number}m"
-    for name, number in (
-        ("red", 31),
-        ("green", 32),
-        ("yellow", 33),
-        ("blue", 34),
-        ("magenta", 35),
-        ("cyan", 36),
-    )
+    for number, name in enumerate(("red", "green", "yellow", "blue", "magenta", "cyan"), 31)
 }
 _TONES = {"title": "\x1b[1m", "bad": _COLOURS["red"]}
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -81,7 +83,9 @@ class Console:
         self._colour = self._err_is_terminal and not plain
         self._out_colour = self.out_is_terminal and not plain
         self.draws = self.out_is_terminal and not dumb
-        self._bar = Bar(self._err_raw, _columns(self._err)) if self._err_is_terminal and not dumb else None
+        self._redraws = self._err_is_terminal and not dumb and not quiet
+        self._bar: TransferBar | None = None
+        self._status = False  # whether a line stands there that is to be taken away
         # Whether the cursor of a stream stands in the middle of a line. Two streams share it on one terminal,
         # and in one pipe or file, as after 2>&1.
         self._out_midline = False
@@ -101,22 +105,33 @@ class Console:
 
     def warn(self, text: str) -> None:
         if not self._quiet:
-            self._tell(f"{self._coloured(_YELLOW, 'warning:')} {_indented(self._told(text))}", cleaned=True)
+            self._tell_as("warning:", _YELLOW, self._told(text))
 
     def error(self, text: str) -> None:
         """A part of the command that failed, and with it the command: not to be silenced, as `fail`."""
-        self._tell(f"{self._coloured(_RED, 'error:')} {_indented(self._told(text))}", cleaned=True)
+        self._tell_as("error:", _RED, self._told(text))
 
     def progress(self, label: str, done: int, total: int | None) -> None:
-        if self._bar and not self._quiet:
+        if self._redraws:
+            self._clear_status()
             self._end_lines()
+            if self._bar is None:
+                from rbee_ssh.cli.live import TransferBar
+
+                self._bar = TransferBar(self._err_raw, _columns(self._err))
             self._bar.draw(label, done, total)
 
     def status(self, text: str) -> None:
-        """A line on a terminal that the next output replaces; "" takes it away."""
-        if self._bar and not self._quiet:
+        """A line on a terminal that the next output replaces; "" takes it away.
+
+        Not by rich: it stands there before the first node of a fast command is asked.
+        """
+        if self._redraws:
+            self._clear()
             self._end_lines()
-            self._bar.show(clean(text))
+            self._status = bool(text)
+            if text:  # a line that fills a terminal to its last column would wrap
+                self._err_raw(f"\r{fit(clean_line(text), _columns(self._err) - 1)}\x1b[K")
 
     def thinking(self, text: str) -> None:
         """A piece of a model's thinking: dimmed, on stderr."""
@@ -128,6 +143,11 @@ class Console:
         shown = strip_controls(text) if self._err_is_terminal else text
         self._err_raw(self._coloured(_DIM, shown))
         self._err_midline = not shown.endswith("\n") if shown else self._err_midline
+
+    def unreachable(self, nodes: Mapping[str, RbeeError], *, failed: bool = False) -> None:
+        """The nodes that did not answer; failed: the command with them, as `error`."""
+        for name, error in nodes.items():
+            (self.error if failed else self.warn)(unreachable(name, error))
 
     # The answer, on stdout.
 
@@ -195,10 +215,12 @@ class Console:
 
     def screen(self) -> Screen:
         """The whole terminal behind stdout, to be drawn on over and over; for where `draws`."""
-        from rbee_ssh.cli.screen import Screen
+        from rbee_ssh.cli.live import Screen
 
         self._clear()
-        return Screen(lambda text: self._write(_encoded(text)), lambda: _size(self._out), self._toned)
+        return Screen(
+            lambda text: self._write(_encoded(text)), lambda: _size(self._out), colour=self._out_colour
+        )
 
     def raw(self, data: bytes) -> None:
         """Bytes of a log: as they are into a pipe, made harmless on a terminal. Raises as `answer`."""
@@ -222,9 +244,9 @@ class Console:
             event = {"event": "error"} if self._events else {}
             self._write(json_line(event | {"error": error.as_json()}))
             return
-        self._tell(f"{self._coloured(_RED, 'error:')} {_indented(error.message)}", cleaned=True)
+        self._tell_as("error:", _RED, error.message)
         if error.hint:
-            self._tell(f"{self._coloured(_RED, 'hint:')} {_indented(error.hint)}", cleaned=True)
+            self._tell_as("hint:", _RED, error.hint)
 
     def _hints_told(self, value: Any) -> Any:
         """A value whose hints, of errors of single nodes, are for the inventory that was given."""
@@ -249,7 +271,6 @@ class Console:
 
     @property
     def can_ask(self) -> bool:
-        """Whether there is a terminal for a question."""
         return _is_terminal(sys.stdin) and self._err_is_terminal
 
     def aside(self, columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
@@ -270,9 +291,18 @@ class Console:
         self._end_lines()
         self._err_raw((text if cleaned else clean(text)) + "\n")
 
+    def _tell_as(self, word: str, colour: str, text: str) -> None:
+        self._tell(f"{self._coloured(colour, word)} {_indented(text)}", cleaned=True)
+
     def _clear(self) -> None:
-        if self._bar:
+        self._clear_status()
+        if self._bar is not None:
             self._bar.clear()
+
+    def _clear_status(self) -> None:
+        if self._status:
+            self._status = False
+            self._err_raw("\r\x1b[K")
 
     def _end_thinking(self) -> None:
         """Thinking and answer are two paragraphs where one terminal shows both."""

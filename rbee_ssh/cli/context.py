@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Awaitable, Callable
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from rbee_ssh.inventory.find import InventorySource
     from rbee_ssh.registry import Registry
     from rbee_ssh.ssh.pool import ConnectionPool
+
+T = TypeVar("T")
 
 
 class Cli:
@@ -79,7 +82,6 @@ class Cli:
             return Path("/")
 
     def registry(self) -> Registry:
-        """What this machine remembers."""
         from rbee_ssh.registry import Registry, default_path
 
         return Registry(
@@ -89,11 +91,19 @@ class Cli:
             command=click.get_current_context().command_path,
         )
 
-    def pool(self) -> ConnectionPool:
-        """The nodes, ready to be connected to: an async context manager."""
-        from rbee_ssh.ssh.pool import ConnectionPool
+    def run(
+        self, work: Callable[[ConnectionPool], Awaitable[T]], *, stream: bool = False, resumes: bool = False
+    ) -> T:
+        """What `work` returns, which is given the nodes, ready to be connected to; see run_async."""
+        from rbee_ssh.cli.event_loop import run_async
 
-        return ConnectionPool(self.inventory(), self.registry(), self.console)
+        async def connected() -> T:
+            from rbee_ssh.ssh.pool import ConnectionPool
+
+            async with ConnectionPool(self.inventory(), self.registry(), self.console) as pool:
+                return await work(pool)
+
+        return run_async(connected, stream=stream, resumes=resumes)
 
     def nodes(self, names: tuple[str, ...], tags: tuple[str, ...] = ()) -> list[str]:
         """These nodes and those that carry one of these tags, each once; all of the inventory when neither

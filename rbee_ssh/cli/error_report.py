@@ -11,6 +11,7 @@ import click
 from rbee_ssh.cli.console import FULL
 from rbee_ssh.errors import Cancelled, DiskFull, RbeeError, Unexpected, UsageInvalid
 from rbee_ssh.places import state_directory
+from rbee_ssh.wording import without_url_secrets
 
 REPORT = "rbee --debug … shows the traceback; please report it"
 
@@ -57,7 +58,8 @@ def _known(group: BaseExceptionGroup[BaseException]) -> RbeeError | None:
 
 
 def _unexpected(error: BaseException, environ: Mapping[str, str]) -> Unexpected:
-    what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    # Of a library, which knows no secrets.
+    what = without_url_secrets(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
     try:
         path = save_traceback(error, environ)
     except OSError as problem:
@@ -84,7 +86,7 @@ def save_traceback(error: BaseException, environ: Mapping[str, str]) -> Path:
 
 
 def traceback_text(error: BaseException) -> str:
-    """The traceback as Python shows it."""
+    """The traceback as Python shows it, to be sent to somebody: without what is secret in a URL."""
     import traceback
 
-    return "".join(traceback.format_exception(error))
+    return without_url_secrets("".join(traceback.format_exception(error)))

@@ -18,7 +18,6 @@ The global options can stand before and after a command's name, and are shown on
 
 
 def reference() -> str:
-    """The whole page, in Markdown."""
     parts = [HEADER]
     for ctx in _contexts(root, None, "rbee"):
         text = ctx.get_help()

@@ -12,7 +12,6 @@ import click
 
 from rbee_ssh.cli import prompt as prompts
 from rbee_ssh.cli.context import Cli, pass_cli
-from rbee_ssh.cli.event_loop import run_async
 from rbee_ssh.cli.options import DURATION, command
 from rbee_ssh.cli.prompt import read_schema
 from rbee_ssh.cli.text import span
@@ -64,7 +63,7 @@ def infer(cli: Cli, /, words: tuple[str, ...], prompt: str | None, **options: An
 
     The prompt is the argument, or --prompt, or else standard input. A "-" beside the
     argument adds standard input to it, as a paragraph of its own. One line end at the end of the input is
-    dropped.
+    dropped. Other users of this machine can see arguments (ps), and not standard input.
 
     \b
       rbee infer --model ./tiny.gguf "Why is the sky blue?"
@@ -81,12 +80,8 @@ def infer(cli: Cli, /, words: tuple[str, ...], prompt: str | None, **options: An
 
     from rbee_ssh.workers.infer import infer as answer
 
-    async def work() -> None:
-        async with cli.pool() as pool:
-            await answer(pool, request, emit)
-
     try:
-        run_async(work, stream=True)
+        cli.run(lambda pool: answer(pool, request, emit), stream=True)
     finally:
         console.end_answer()
 

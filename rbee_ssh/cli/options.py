@@ -6,7 +6,9 @@ and all of them write into the one Cli that the context carries.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import os
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
@@ -36,7 +38,13 @@ GLOBAL_OPTIONS: tuple[click.Parameter, ...] = (
     _global("--json", "as_json", is_flag=True, help="JSON on stdout, errors included."),
     _global("-q", "--quiet", "quiet", is_flag=True, help="No narration and no warnings on stderr."),
     _global("-v", "--verbose", "verbose", is_flag=True, help="More narration on stderr."),
-    _global("--debug", "debug", is_flag=True, help="The traceback of an unexpected error, and -v."),
+    _global(
+        "--debug",
+        "debug",
+        is_flag=True,
+        help="Log what happens to stderr, with the traceback of a bug; and -v. The variable RBEE_LOG=FILE "
+        "keeps the log.",
+    ),
 )
 
 
@@ -74,8 +82,15 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """As click's; whoever is told of a wrong command line is told where the right one is written down."""
+        cli, path = ctx.ensure_object(Cli), os.environ.get("RBEE_LOG")
+        logging: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+        if not isinstance(self, click.Group) and (cli.debug or path):
+            from rbee_ssh.cli.log import logged
+
+            logging = logged(ctx.command_path, cli.console if cli.debug else None, path)
         try:
-            return super().invoke(ctx)
+            with logging:
+                return super().invoke(ctx)
         except Exception as error:
             from rbee_ssh.errors import UsageInvalid
 
@@ -156,6 +171,17 @@ def command(name: str | None = None, **attributes: Any) -> Callable[[Callable[..
 def group(name: str | None = None, **attributes: Any) -> Callable[[Callable[..., Any]], Group]:
     """A decorator: the function becomes a group whose commands have the global options."""
     return click.group(name, cls=Group, **attributes)
+
+
+def options(*each: Callable[[Callable[..., Any]], Any]) -> Callable[[Callable[..., Any]], Any]:
+    """A decorator: the function has all of these options, in their order."""
+
+    def give(function: Callable[..., Any]) -> Any:
+        for option in reversed(each):
+            function = option(function)
+        return function
+
+    return give
 
 
 tag_option = click.option(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from rbee_ssh.errors import RbeeError
 from rbee_ssh.workers.types import Done, Event, Started, Thinking, Token, Worker
 
 if TYPE_CHECKING:
-    from rbee_ssh.engines import EngineFound
     from rbee_ssh.fleet.run import Ended
     from rbee_ssh.fleet.setup import SetUp
     from rbee_ssh.fleet.status import NodeStatus
@@ -17,7 +17,22 @@ if TYPE_CHECKING:
     from rbee_ssh.library.pull import Pulled
     from rbee_ssh.node.checks import Check
     from rbee_ssh.node.facts import Facts
-    from rbee_ssh.node.gpus import Gpu
+
+_GPU = "index name vendor backend memory_total_bytes memory_free_bytes driver"
+_ENGINE = "name version path backends devices problem"
+_MACHINE = "ram_total_bytes ram_free_bytes disk_free_bytes"
+
+
+def shape(value: Any, fields: str) -> dict[str, Any]:
+    """A value as JSON: its fields in this order, each "name", or "key=attribute.path" under another key."""
+    pairs = (field.partition("=") for field in fields.split())
+    return {key: _plain(attrgetter(path or key)(value)) for key, _, path in pairs}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, RbeeError):
+        return value.as_json()
+    return list(value) if isinstance(value, tuple) else value
 
 
 def event(said: Event) -> dict[str, Any]:
@@ -28,20 +43,11 @@ def event(said: Event) -> dict[str, Any]:
         case Thinking(text, index):
             return {"event": "thinking", "text": text, "index": index}
         case Started():
-            return {
-                "event": "start",
-                "node": said.node,
-                "worker": said.worker,
-                "model": said.model,
-                "engine": said.engine,
-                "reused": said.reused,
-            }
+            return {"event": "start", **shape(said, "node worker model engine reused")}
         case Done():
             return {
                 "event": "done",
-                "finish_reason": said.finish_reason,
-                "tokens": said.tokens,
-                "prompt_tokens": said.prompt_tokens,
+                **shape(said, "finish_reason tokens prompt_tokens"),
                 "seconds": round(said.seconds, 4),
                 "tokens_per_second": round(said.tokens_per_second, 2),
                 "time_to_first_token_ms": round(said.time_to_first_token_ms, 2),
@@ -50,23 +56,11 @@ def event(said: Event) -> dict[str, Any]:
 
 def worker(one: Worker) -> dict[str, Any]:
     """One worker of `workers list` and `nodes status`."""
-    return {
-        "id": one.id,
-        "node": one.node,
-        "model": one.model,
-        "engine": one.engine,
-        "state": one.state,
-        "endpoint": one.endpoint,
-        "pid": one.pid,
-        "started_at": one.started_at,
-        "idle_seconds": one.idle_seconds,
-        "lease_seconds": one.lease_seconds,
-        "context": one.context,
-        "parallel": one.parallel,
-        "memory_bytes": one.memory,
-        "device_memory_bytes": one.device_memory,
-        "log": one.log,
-    }
+    return shape(
+        one,
+        "id node model engine state endpoint pid started_at idle_seconds lease_seconds context parallel"
+        " memory_bytes=memory device_memory_bytes=device_memory log",
+    )
 
 
 def workers(many: Iterable[Worker]) -> dict[str, Any]:
@@ -110,117 +104,61 @@ def unreachable(nodes: Mapping[str, RbeeError]) -> list[dict[str, Any]]:
 
 def listed_node(node: Node) -> dict[str, Any]:
     """One node of `nodes list`: what the inventory says, without asking it."""
-    return {
-        "name": node.name,
-        "host": node.host,
-        "port": node.port,
-        "user": node.user,
-        "jump": list(node.jump),
-        "tags": list(node.tags),
-        "engine": node.engine,
-        "backend": node.backend,
-        "device": node.device,
-        "listen": node.listen,
-        "lease_seconds": node.lease,
-    }
+    return shape(node, "name host port user jump tags engine backend device listen lease_seconds=lease")
 
 
 def node_status(one: NodeStatus) -> dict[str, Any]:
     """One node of `nodes status`. A node that is down has its error, and nothing else to tell."""
-    facts = one.facts
+    latency = None if one.latency_ms is None else round(one.latency_ms, 1)
     return {
-        "name": one.name,
-        "state": one.state,
-        "latency_ms": None if one.latency_ms is None else round(one.latency_ms, 1),
-        "os": facts and facts.os,
-        "arch": facts and facts.arch,
-        "cpus": facts and facts.cpus,
-        "load": facts and facts.load,
-        "ram_total_bytes": facts and facts.ram_total_bytes,
-        "ram_free_bytes": facts and facts.ram_free_bytes,
-        "disk_free_bytes": facts and facts.disk_free_bytes,
-        "gpus": [_gpu(gpu) for gpu in facts.gpus] if facts else [],
-        "engines": [_engine(engine) for engine in facts.engines] if facts else [],
-        "workers": [worker(one) for one in one.workers],
-        "error": one.error and one.error.as_json(),
+        **shape(one, "name state"),
+        "latency_ms": latency,
+        **_machine(one.facts, f"os arch cpus load {_MACHINE}"),
+        "workers": [worker(each) for each in one.workers],
+        **shape(one, "error"),
+    }
+
+
+def facts(found: Facts) -> dict[str, Any]:
+    """What a node has, for `nodes add` and `nodes import`."""
+    return _machine(found, f"os arch cpus {_MACHINE}") | shape(found, "problems")
+
+
+def _machine(found: Facts | None, fields: str) -> dict[str, Any]:
+    return {
+        **(shape(found, fields) if found else dict.fromkeys(fields.split())),
+        "gpus": [shape(gpu, _GPU) for gpu in found.gpus] if found else [],
+        "engines": [shape(engine, _ENGINE) for engine in found.engines] if found else [],
     }
 
 
 def checked_node(name: str, checks: Iterable[Check], ok: bool) -> dict[str, Any]:
     """One node of `nodes check`."""
-    return {
-        "name": name,
-        "ok": ok,
-        "checks": [
-            {
-                "name": check.name,
-                "state": check.state,
-                "detail": check.detail,
-                "seconds": None if check.seconds is None else round(check.seconds, 4),
-                "fix": check.fix,
-            }
-            for check in checks
-        ],
-    }
+    shown = [
+        {
+            **shape(check, "name state detail"),
+            "seconds": None if check.seconds is None else round(check.seconds, 4),
+            "fix": check.fix,
+        }
+        for check in checks
+    ]
+    return {"name": name, "ok": ok, "checks": shown}
 
 
 def command_ended(end: Ended) -> dict[str, Any]:
     """The last line of each node of `nodes run`."""
     return {
         "event": "end",
-        "node": end.name,
-        "status": end.status,
+        **shape(end, "node=name status"),
         "seconds": round(end.seconds, 3),
-        "error": end.error and end.error.as_json(),
-    }
-
-
-def facts(found: Facts) -> dict[str, Any]:
-    """What a node has, for `nodes add` and `nodes import`."""
-    return {
-        "os": found.os,
-        "arch": found.arch,
-        "cpus": found.cpus,
-        "ram_total_bytes": found.ram_total_bytes,
-        "ram_free_bytes": found.ram_free_bytes,
-        "disk_free_bytes": found.disk_free_bytes,
-        "gpus": [_gpu(gpu) for gpu in found.gpus],
-        "engines": [_engine(engine) for engine in found.engines],
-        "problems": list(found.problems),
+        **shape(end, "error"),
     }
 
 
 def set_up(one: SetUp) -> dict[str, Any]:
     """One node of `nodes setup`."""
-    return {
-        "name": one.node,
-        "changed": one.changed,
-        "engine": one.engine and _engine(one.engine),
-        "error": one.error and one.error.as_json(),
-    }
-
-
-def _gpu(gpu: Gpu) -> dict[str, Any]:
-    return {
-        "index": gpu.index,
-        "name": gpu.name,
-        "vendor": gpu.vendor,
-        "backend": gpu.backend,
-        "memory_total_bytes": gpu.memory_total_bytes,
-        "memory_free_bytes": gpu.memory_free_bytes,
-        "driver": gpu.driver,
-    }
-
-
-def _engine(engine: EngineFound) -> dict[str, Any]:
-    return {
-        "name": engine.name,
-        "version": engine.version,
-        "path": engine.path,
-        "backends": list(engine.backends),
-        "devices": list(engine.devices),
-        "problem": engine.problem,
-    }
+    engine = one.engine and shape(one.engine, _ENGINE)
+    return {**shape(one, "name=node changed"), "engine": engine, **shape(one, "error")}
 
 
 def pulled(done: Iterable[Pulled], failed: Mapping[str, RbeeError]) -> dict[str, Any]:
@@ -228,14 +166,10 @@ def pulled(done: Iterable[Pulled], failed: Mapping[str, RbeeError]) -> dict[str,
     return {
         "pulled": [
             {
-                "node": one.node,
-                "path": one.fetched.path,
-                "size": one.fetched.size,
-                "source": one.remote.source,
-                "revision": one.remote.revision,
+                **shape(one, "node path=fetched.path size=fetched.size"),
+                **shape(one.remote, "source revision"),
                 "sha256": one.remote.files[0].sha256,
-                "fetched": one.fetched.fresh,
-                "running": one.fetched.running,
+                **shape(one.fetched, "fetched=fresh running"),
             }
             for one in done
         ],

@@ -105,7 +105,6 @@ class Layout:
 
     @property
     def titles(self) -> str:
-        """The line above the rows."""
         return self.line([column.title for column in self.columns])
 
     def line(self, cells: Sequence[str]) -> str:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from rbee_ssh.cli.context import Cli, pass_cli
-from rbee_ssh.cli.event_loop import run_async
 from rbee_ssh.cli.options import command
+from rbee_ssh.cli.shapes import shape
 
 if TYPE_CHECKING:
     from rbee_ssh.workers.tunnel import TunnelInfo
@@ -40,25 +40,13 @@ def tunnel(cli: Cli, worker: str, port: int) -> None:
 
     def announce(info: TunnelInfo) -> None:
         if cli.as_json:
-            cli.console.json(
-                {
-                    "event": "tunnel",
-                    "base_url": info.base_url,
-                    "header_file": str(info.header_file),
-                    "worker": info.worker,
-                    "model": info.model,
-                }
-            )
+            cli.console.json({"event": "tunnel", **shape(info, "base_url header_file worker model")})
             return
         cli.console.line(info.base_url)
-        cli.console.line(curl_line(info.base_url, str(info.header_file)))
+        cli.console.line(curl_line(info.base_url, info.header_file))
         cli.console.say(f"forwarding to {info.worker} until Ctrl+C")
 
-    async def work() -> None:
-        async with cli.pool() as pool:
-            await forward(pool, worker, port=port, announce=announce)
-
-    run_async(work)
+    cli.run(lambda pool: forward(pool, worker, port=port, announce=announce))
 
 
 def curl_line(base_url: str, header_file: str) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from rbee_ssh.cli.options import options
 from rbee_ssh.errors import BackendInvalid, DeviceInvalid, UsageInvalid
 from rbee_ssh.wording import listed, nearest, quoted
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _DEVICES = re.compile(r"[0-9]{1,4}(,[0-9]{1,4})*")
 
-_OPTIONS = (
+worker_options = options(
     click.option(
         "-m",
         "--model",
@@ -49,13 +49,6 @@ _OPTIONS = (
     click.option("--device", metavar="LIST", help="Indices of the backend's devices: 0, or 0,1."),
     click.option("--no-evict", is_flag=True, help="Stop no idle worker of yours to make room for this one."),
 )
-
-
-def worker_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options that `worker_request` reads."""
-    for option in reversed(_OPTIONS):
-        function = option(function)
-    return function
 
 
 def worker_request(

@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rbee_ssh.cli import shapes
 from rbee_ssh.cli.context import Cli, pass_cli
-from rbee_ssh.cli.event_loop import run_async
 from rbee_ssh.cli.options import group
-from rbee_ssh.cli.text import Column, size, span, unreachable
+from rbee_ssh.cli.text import Column, size, span
 from rbee_ssh.cli.worker_options import worker_options, worker_request
-from rbee_ssh.errors import RbeeError, UsageInvalid
+from rbee_ssh.errors import UsageInvalid
 
 if TYPE_CHECKING:
-    from rbee_ssh.workers.stop import StopReport
     from rbee_ssh.workers.types import Worker
 
 COLUMNS = (
@@ -59,25 +58,17 @@ def list_(cli: Cli, node: tuple[str, ...]) -> None:
 
     from rbee_ssh.workers.listing import list_workers
 
-    async def work() -> tuple[list[Worker], dict[str, RbeeError]]:
-        async with cli.pool() as pool:
-            return await list_workers(pool, names)
-
-    found, silent = run_async(work)
+    found, silent = cli.run(lambda pool: list_workers(pool, names))
     if cli.as_json:
-        from rbee_ssh.cli import shapes
-
         cli.console.json(shapes.workers(found))
     elif found:
         cli.console.table(COLUMNS, [row(worker) for worker in found])
     else:
         cli.console.say("no workers" + (" on the nodes that answered" if silent else ""))
-    for name, error in silent.items():
-        cli.console.warn(unreachable(name, error))
+    cli.console.unreachable(silent)
 
 
 def row(worker: Worker) -> list[str]:
-    """A worker's line in the table."""
     idle = "" if worker.idle_seconds is None else span(worker.idle_seconds)
     lease = span(worker.lease_seconds)
     context = "" if worker.context is None else str(worker.context)
@@ -103,14 +94,8 @@ def start(cli: Cli, /, **options: Any) -> None:
 
     from rbee_ssh.workers.start import start_worker
 
-    async def work() -> tuple[Worker, bool]:
-        async with cli.pool() as pool:
-            return await start_worker(pool, request)
-
-    worker, reused = run_async(work)
+    worker, reused = cli.run(lambda pool: start_worker(pool, request))
     if cli.as_json:
-        from rbee_ssh.cli import shapes
-
         cli.console.json(shapes.started(worker, reused))
     else:
         cli.console.line(worker.id)
@@ -142,23 +127,16 @@ def stop(cli: Cli, ids: tuple[str, ...], node: str | None, all_: bool, any_owner
 
     from rbee_ssh.workers.stop import stop_workers
 
-    async def work() -> StopReport:
-        async with cli.pool() as pool:
-            return await stop_workers(pool, ids, node=node, all_=all_, any_owner=any_owner, now=now)
-
-    report = run_async(work)
+    report = cli.run(lambda pool: stop_workers(pool, ids, node=node, all_=all_, any_owner=any_owner, now=now))
     console = cli.console
     if cli.as_json:
-        from rbee_ssh.cli import shapes
-
         console.json(shapes.stopped(report.stopped, report.forced, report.unreachable))
     else:
         for identity in report.stopped:
             console.line(f"stopped {identity}")
         if not report.stopped and not report.unreachable:
             console.say("nothing to stop")
-    for name, error in report.unreachable.items():
-        console.error(unreachable(name, error))
+    console.unreachable(report.unreachable, failed=True)
     if report.unreachable:
         # What was to be stopped there may still run.
         click.get_current_context().exit(1)
@@ -203,11 +181,7 @@ def logs(cli: Cli, worker: str, follow: bool, lines: int) -> None:
         for line in lines:
             console.json({"line": line.decode("utf-8", "replace")})
 
-    async def work() -> None:
-        async with cli.pool() as pool:
-            await follow_log(pool, worker, follow=follow, lines=lines, write=write)
-
     try:
-        run_async(work, stream=True)
+        cli.run(lambda pool: follow_log(pool, worker, follow=follow, lines=lines, write=write), stream=True)
     finally:
         tell(json_lines.close())

@@ -80,7 +80,6 @@ CHECKPOINTS = 2
 class Readiness(Enum):
     READY = "ready"
     LOADING = "loading"
-    REFUSED = "refused"  # the API key was not accepted
     WRONG = "wrong"  # an answer no llama.cpp server gives
 
 
@@ -103,5 +102,5 @@ class Engine(Protocol):
         ...
 
     def readiness(self, status: int) -> Readiness:
-        """How the HTTP status of `ready_path` reads."""
+        """How the HTTP status of `ready_path` reads. Asked without the key: 401 is of one that serves."""
         ...

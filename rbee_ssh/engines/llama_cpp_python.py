@@ -98,8 +98,8 @@ class LlamaCppPython:
         )
 
     def readiness(self, status: int) -> Readiness:
-        """/v1/models answers once the model is loaded: 200 with the key, 401 without."""
-        return {200: Readiness.READY, 401: Readiness.REFUSED, 503: Readiness.LOADING}.get(
+        """/v1/models answers once the model is loaded: 401, as it is asked without the key."""
+        return {200: Readiness.READY, 401: Readiness.READY, 503: Readiness.LOADING}.get(
             status, Readiness.WRONG
         )
 

@@ -53,7 +53,7 @@ class XLlamaCpp:
 
     def readiness(self, status: int) -> Readiness:
         """/health needs no key: 503 while the model loads, then 200."""
-        return {200: Readiness.READY, 401: Readiness.REFUSED, 503: Readiness.LOADING}.get(
+        return {200: Readiness.READY, 401: Readiness.READY, 503: Readiness.LOADING}.get(
             status, Readiness.WRONG
         )
 

@@ -14,13 +14,13 @@ from rbee_ssh.errors import RbeeError, ResponseInvalid
 from rbee_ssh.node import scripts
 from rbee_ssh.node.checks import Check, Forwarding, NodeObservation, checks, clock_ahead
 from rbee_ssh.node.probe import probe
+from rbee_ssh.node.remedies import ssh_words
 from rbee_ssh.node.untrusted_text import integer
 from rbee_ssh.ssh import script
 from rbee_ssh.ssh.connection import ChannelRefused, Connection
 from rbee_ssh.ssh.lean import asyncssh
 from rbee_ssh.ssh.pool import ConnectionPool
 from rbee_ssh.workers import records
-from rbee_ssh.workers.prepare import ssh_words
 
 LISTEN = Path(scripts.__file__).with_name("listen.sh")
 _LISTENS = 10.0  # seconds

@@ -11,13 +11,15 @@ from rbee_ssh import inventory as inventories
 from rbee_ssh.engines import EngineFound
 from rbee_ssh.errors import RbeeError, SetupFailed
 from rbee_ssh.inventory import Node
+from rbee_ssh.models.fetch import GET
 from rbee_ssh.node.facts import Facts
 from rbee_ssh.node.probe import probe
+from rbee_ssh.node.remedies import ssh_words
+from rbee_ssh.node.scripts import source
 from rbee_ssh.provision.plan import ArchivePlan, Machine, Plan, SetupRequest, matches, plan
 from rbee_ssh.ssh import script
 from rbee_ssh.ssh.connection import Connection
 from rbee_ssh.ssh.pool import ConnectionPool
-from rbee_ssh.workers.prepare import ssh_words
 
 # Each holds two connections and a thread.
 MAX_AT_ONCE = 32
@@ -74,8 +76,10 @@ async def _setup(pool: ConnectionPool, node: Node, asked: SetupRequest, prefixed
         found = _elsewhere(facts, asked, todo)
         changed = False
         if found is None:
-            task = tasks.install_archive if isinstance(todo, ArchivePlan) else tasks.install_package
-            changed = await opened.run(task, todo)  # type: ignore[arg-type]
+            if isinstance(todo, ArchivePlan):
+                changed = await opened.run(tasks.install_archive, todo, source(GET))
+            else:
+                changed = await opened.run(tasks.install_package, todo)
             found = await _seen(connection, node, asked, todo)
     said = f"{found.name} {found.version} ({found.path})"
     pool.reporter.say(f"{prefix}{said} runs" if changed else f"{prefix}already there: {said}")

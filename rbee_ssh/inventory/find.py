@@ -14,7 +14,6 @@ from rbee_ssh.inventory.allowed import Allowed
 from rbee_ssh.inventory.parse import build, parse
 from rbee_ssh.inventory.syntax import Fault, invalid, load_toml
 from rbee_ssh.inventory.types import Inventory
-from rbee_ssh.inventory.untrusted import owner_problem, set_too_much, untrusted
 from rbee_ssh.wording import quoted
 
 NAME = "inventory.toml"
@@ -50,6 +49,8 @@ class InventorySource:
         """
         inventory, faults = self.understood(text)
         if self.found and not self.allowed and faults:
+            from rbee_ssh.inventory.untrusted import untrusted
+
             raise untrusted(self.file, "sets what has to be allowed", faults)
         return inventory
 
@@ -57,7 +58,11 @@ class InventorySource:
         """What `text` says, and what of it has to be allowed where it is found. Raises InventoryInvalid."""
         document = load_toml(text, self.file)
         inventory = build(document, text, self.path, file=self.file, home=self.home)
-        return inventory, set_too_much(document, text) if self.found else []
+        if not self.found:
+            return inventory, []
+        from rbee_ssh.inventory.untrusted import set_too_much
+
+        return inventory, set_too_much(document, text)
 
     def keep_allowed(self, before: bytes, after: bytes) -> None:
         """Have what an edit of ours makes of an allowed file be allowed too; and of none, or an empty one.
@@ -207,6 +212,8 @@ def _read(path: Path, file: str, *, check: bool = False) -> bytes | None:
     try:
         with open(path, "rb", opener=opener) as opened:
             if check:
+                from rbee_ssh.inventory.untrusted import owner_problem, untrusted
+
                 about = os.fstat(opened.fileno())
                 if problem := owner_problem(about.st_mode, about.st_uid, os.lstat(path).st_uid, os.geteuid()):
                     raise untrusted(file, problem, [])

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from rbee_ssh.inventory import schema
-from rbee_ssh.inventory.lines import lines
 from rbee_ssh.inventory.readers import Complain, Reader, kind, name_problem, preset_name_problem
 from rbee_ssh.inventory.syntax import Fault, Where, invalid, load_toml
 from rbee_ssh.inventory.types import Inventory, ModelPreset, Node, Timeouts
@@ -65,6 +64,8 @@ def build(
     timeouts = Timeouts(**reading.table(sections["timeouts"], schema.TIMEOUTS, ("timeouts",)))
     reading.check_jumps(nodes, sections["nodes"])
     if reading.faults:
+        from rbee_ssh.inventory.lines import lines
+
         where = lines(text)
         raise invalid(file, [_placed(fault, where) for fault in reading.faults])
     return Inventory(nodes=nodes, models=models, timeouts=timeouts, path=path, **ours)

@@ -10,7 +10,6 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from rbee_ssh import durations
 from rbee_ssh.wording import has_control, nearest, quoted
 
 # Python refuses to write out integers of thousands of digits, which TOML allows in hexadecimal.
@@ -121,6 +120,8 @@ def seconds(*, zero: bool = False) -> Reader:
     """A duration in seconds; 0 only where `zero` says that it has a meaning."""
 
     def read(value: object, complain: Complain) -> float:
+        from rbee_ssh import durations
+
         if not isinstance(value, str | int | float) or isinstance(value, bool):
             complain(f"expected {durations.FORMS}, got {kind(value)}")
             return 0.0

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rbee_ssh import inventory as inventories
-from rbee_ssh.errors import DownloadFailed, ModelAmbiguous, ModelNotFound, RbeeError, UsageInvalid
+from rbee_ssh.errors import ChecksumMismatch, RbeeError, UsageInvalid
 from rbee_ssh.library import stores
 from rbee_ssh.library.push import Pushed
-from rbee_ssh.library.replicate import spread
+from rbee_ssh.library.remote_reference import resolve
+from rbee_ssh.library.replicate import Handed, spread
 from rbee_ssh.models import obtain as pulls
-from rbee_ssh.models import sources
 from rbee_ssh.models.fetch import FetchedModel
+from rbee_ssh.models.known_sums import Belonging
 from rbee_ssh.models.reference import HubRef, LocalFileRef, NodeFileRef, UrlRef, parse_reference
-from rbee_ssh.models.remote import Remote, RemoteFile, memo_key
+from rbee_ssh.models.remote import Remote
+from rbee_ssh.models.store import Note
 from rbee_ssh.ssh.pool import ConnectionPool
 from rbee_ssh.ssh.quote import quote
+from rbee_ssh.wording import listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +69,12 @@ async def pull(
     if not isinstance(ref, HubRef | UrlRef):
         raise _not_to_be_fetched(ref, nodes[0])
     remote = await resolve(pool, ref)
-    once = len(nodes) > 1 and not (via_here or detach)
+    # Where nobody tells a SHA-256, one node could hand anything on to the others.
+    once = len(nodes) > 1 and remote.proven and not (via_here or detach)
     failed: dict[str, RbeeError] = {}
-    for name in await _nearest_first(pool, remote, nodes) if once else nodes:
+    waiting = await _nearest_first(pool, remote, nodes) if once else list(nodes)
+    while waiting:
+        name = waiting.pop(0)
         node = inventories.node(pool.inventory, name)
         try:
             connection = await pool.connect(name)
@@ -88,8 +93,11 @@ async def pull(
             failed[name] = error
             continue
         on_node(Pulled(name, remote, got))
-        if once:
-            return await _hand_on(pool, remote, name, got.path, nodes, on_node)
+        if once and (rest := [*failed, *waiting]):
+            lost, again = await _hand_on(pool, remote, name, got.path, rest, on_node)
+            # Who could not fetch it has it now, or is given it by the next one.
+            waiting = [other for other in waiting if other in again]
+            failed = {other: error for other, error in (failed | lost).items() if other in lost | again}
     return failed
 
 
@@ -112,56 +120,44 @@ async def _hand_on(
     path: str,
     nodes: Sequence[str],
     on_node: Callable[[Pulled], None],
-) -> dict[str, RbeeError]:
-    """From the node that has it now to the others, those without a way to the internet among them."""
+) -> tuple[dict[str, RbeeError], dict[str, RbeeError]]:
+    """From the node that has it now to others, those without a way to the internet among them.
 
-    rest = [name for name in nodes if name != origin]
+    Returns:
+        The nodes where that failed, with the reason; and those to which another node has to hand it on, since
+        this one was lost, or what it sends is something else.
+    """
+    rest = list(nodes)
 
     def tell(pushed: Pushed) -> None:
         rest.remove(pushed.node)
         on_node(Pulled(pushed.node, remote, FetchedModel(pushed.path, pushed.size, pushed.mtime)))
 
+    # Of that node's words only the path counts, on itself.
+    directory = path.rpartition("/")[0]
+    files = [
+        Handed(
+            f"{directory}/{file.name}",
+            Belonging(file.place, Note(remote.source, remote.revision)),
+            file.size or 0,
+            file.sha256 or "",
+        )
+        for file in remote.files
+    ]
     try:
-        found, unreachable = await stores.store_contents(pool, [origin])
-        if unreachable:
-            raise unreachable[origin]
-        there = [model for contents in found for model in contents.models if model.path == path]
-        if not there:
-            raise ModelNotFound(
-                f"{path} is gone from node {origin!r}", details={"node": origin, "path": path}
-            )
-        return await spread(pool, there[0], tuple(rest), tell)
+        failed = await spread(pool, origin, files, tuple(nodes), tell)
     except RbeeError as error:
-        return dict.fromkeys(rest, error)
-
-
-async def resolve(pool: ConnectionPool, ref: HubRef | UrlRef) -> Remote:
-    """What the reference means now; remembered, so that `infer` need not ask.
-
-    Raises:
-        RbeeError: see sources.resolve.
-    """
-    remote = await sources.resolve(ref, pool.inventory.timeouts, pool.reporter)
-    await pool.registry.off_loop(pool.registry.put_facts, memo_key(ref), remote.memo())
-    return remote
-
-
-async def resolve_or_find(pool: ConnectionPool, ref: HubRef | UrlRef, nodes: Sequence[str]) -> Remote:
-    """As `resolve`; when nobody answers, what a node has of it by the notes in its store, which is said.
-
-    Raises:
-        RbeeError: as `resolve`, where no node has it either, or several models could be meant.
-    """
-    try:
-        return await resolve(pool, ref)
-    except DownloadFailed as error:
-        from rbee_ssh.library.stores import copies
-
-        with contextlib.suppress(ModelNotFound, ModelAmbiguous):
-            found, _ = await copies(pool, ref.display, nodes)
-            if whole := [model for model in found if model.whole]:
-                model = whole[0]
-                pool.reporter.warn(f"{error.message}; {model.node} has {model.name}, which is used")
-                files = [RemoteFile(f.note.source, f.place, f.size, f.note.sha256) for f in model.files]
-                return Remote(ref, model.note.source, model.note.revision, tuple(files), protected=True)
-        raise
+        pool.reporter.warn(f"{error.message}; {listed(rest)} cannot have it from there")
+        return {}, dict.fromkeys(rest, error)
+    # Not where another file has its place (receiver.taken).
+    wrong = {
+        name: error
+        for name, error in failed.items()
+        if isinstance(error, ChecksumMismatch) and "got" in error.details
+    }
+    if wrong:
+        pool.reporter.warn(
+            f"what {origin} hands on of {remote.name} is not what {remote.ref.display} is; "
+            f"{listed(list(wrong))} cannot have it from there"
+        )
+    return {name: error for name, error in failed.items() if name not in wrong}, dict[str, RbeeError](wrong)

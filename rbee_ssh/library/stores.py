@@ -8,11 +8,13 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from rbee_ssh import inventory as inventories
 from rbee_ssh.errors import ModelInUse, ModelNotFound, RbeeError, ResponseInvalid, UsageInvalid
 from rbee_ssh.models import node_store, receiver
+from rbee_ssh.models.known_sums import expected, sums_by_place
 from rbee_ssh.models.node_store import NodeStore, StoredModel
 from rbee_ssh.models.receiver import STORE
 from rbee_ssh.models.selection import find
@@ -21,6 +23,7 @@ from rbee_ssh.node.untrusted_text import integer, plain
 from rbee_ssh.ssh import script
 from rbee_ssh.ssh.pool import ConnectionPool
 from rbee_ssh.ssh.quote import quote
+from rbee_ssh.wording import without_secrets
 
 _HERE = Path(receiver.__file__)
 LIST = compose(LIB, STORE, _HERE.with_name("list.sh"))
@@ -34,7 +37,7 @@ Unreachable = dict[str, RbeeError]
 @dataclass(frozen=True, slots=True)
 class Verification:
     """What came of reading a model again: same, differs, gone, cut (a part is missing or too short), unknown
-    (its note has no SHA-256)."""
+    (neither here nor there anybody knows its SHA-256)."""
 
     model: StoredModel
     state: str
@@ -96,7 +99,8 @@ async def copies(
 async def verify(
     pool: ConnectionPool, models: Iterable[StoredModel], on_verdict: Callable[[Verification], None]
 ) -> Unreachable:
-    """Read the models' files again where they are, all nodes at once, and compare.
+    """Read the models' files again where they are, all nodes at once, and compare: with what is known here,
+    else with what their places and notes say.
 
     Args:
         on_verdict: told of each model as it is done.
@@ -105,17 +109,18 @@ async def verify(
         The nodes on which that failed.
     """
     by_node = _by_node(models)
+    known = await pool.registry.off_loop(sums_by_place, pool.registry)
 
     async def one(name: str) -> None:
         states: dict[str, str] = {}
-        asked = [file for model in by_node[name] for file in model.files if file.note.sha256]
-        args = [_models_dir(pool, name), str(int(time.time()))]
-        args += [word for file in asked for word in (file.place, file.note.sha256 or "")]
+        files = [file for model in by_node[name] for file in model.files]
+        wanted = {file.place: sha256 for file in files if (sha256 := expected(file, known)) is not None}
+        args = [_models_dir(pool, name), str(int(time.time())), *chain.from_iterable(wanted.items())]
         connection = await pool.connect(name)
         waiting = list(by_node[name])
 
         def tell() -> None:
-            while waiting and (state := _verdict(waiting[0], states)) is not None:
+            while waiting and (state := _verdict(waiting[0], wanted, states)) is not None:
                 on_verdict(Verification(waiting.pop(0), state))
 
         tell()
@@ -145,9 +150,9 @@ async def verify(
     return await _each(list(by_node), one)
 
 
-def _verdict(model: StoredModel, states: dict[str, str]) -> str | None:
+def _verdict(model: StoredModel, wanted: Mapping[str, str], states: Mapping[str, str]) -> str | None:
     """None while a file of it has not been read."""
-    told = [states.get(file.place) if file.note.sha256 else "unknown" for file in model.files]
+    told = [states.get(file.place) if file.place in wanted else "unknown" for file in model.files]
     if None in told:
         return None
     for state in ("gone", "differs"):
@@ -178,7 +183,7 @@ async def remove(
     if len(where) > 1 and not everywhere:
         raise UsageInvalid(
             f"{found[0].name} is on {', '.join(where)}",
-            hint=f"rbee models rm {quote(reference)} --node {where[0]}   # or --all",
+            hint=f"rbee models rm {quote(without_secrets(reference))} --node {where[0]}   # or --all",
         )
     done = await _remove(pool, found, force=force)
     if done.mapped and not done.removed:

@@ -6,18 +6,10 @@
 # line each.
 # The process brings them in this order. The last one is the one that an engine is given: if it is there, all are.
 
-# Whether a file is there as the note beside it says: $1 path, $2 size, $3 SHA-256 or ETag. BYTES: its size.
-rbee_in_place() {
-    rbee_size "$1"
-    [ -f "$1" ] && ! rbee_differs "$1.json" || return 1
-    [ -z "$2" ] || [ "$BYTES" = "$2" ] || return 1
-    [ -z "$3" ] || grep -q -F -e "$3" "$1.json" 2>/dev/null
-}
-
 # The same bytes from another source or under another name are linked, not fetched. $1 path, $2 size, $3 SHA-256,
 # $4 note.
 rbee_link() {
-    [ -n "$2" ] && [ -n "$3" ] || return 1
+    [ -n "$2" ] && [ -n "$3" ] && rbee_yields "$1" "$3" || return 1
     rbee_find_note "$3" "$2"
     [ -n "$NOTE" ] || return 1
     { mkdir -p "$TO" && ln -f "${NOTE%.json}" "$1" && printf '%s\n' "$4" >"$1.json"; } 2>/dev/null
@@ -30,7 +22,7 @@ rbee_survey() {
     N=0
     while [ $# -ge 5 ]; do
         N=$((N + 1))
-        rbee_in_place "$TO/$1" "$2" "${3:-$4}" || rbee_link "$TO/$1" "$2" "$3" "$5" || {
+        rbee_in_place "$TO/$1" "$2" "$3" "$4" || rbee_link "$TO/$1" "$2" "$3" "$5" || {
             ABSENT=$((ABSENT + 1))
             rbee_size "$PARTS-$N.part"
             NEED=$((NEED + ${2:-$BYTES} - BYTES))
@@ -45,7 +37,7 @@ rbee_done() {
     N=0
     while [ $# -ge 5 ]; do
         N=$((N + 1))
-        rbee_in_place "$TO/$1" "$2" "${3:-$4}" || rbee_size "$PARTS-$N.part"
+        rbee_in_place "$TO/$1" "$2" "$3" "$4" || rbee_size "$PARTS-$N.part"
         DONE=$((DONE + BYTES))
         shift 5
     done

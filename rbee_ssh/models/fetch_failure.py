@@ -16,6 +16,7 @@ from rbee_ssh.errors import (
     ModelNotFound,
     ShellUnusable,
 )
+from rbee_ssh.models.receiver import taken
 from rbee_ssh.models.remote import Remote
 from rbee_ssh.node import script_errors
 from rbee_ssh.ssh.quote import quote
@@ -95,6 +96,8 @@ def ended(node: str, remote: Remote, state: str, done: int, tries: int) -> Model
             else f"{via_here}   # is something on the node's way changing it?",
             details=details | {"expected": remote.files[0].sha256, "got_bytes": rest[0], "got": rest[1]},
         )
+    if word == "other":
+        return taken(node, remote.files[0].place, remote.files[0].sha256)
     if word == "missing":
         return ModelNotFound(f"{display}: the server has no such file (404)", details=details)
     if word == "refused":

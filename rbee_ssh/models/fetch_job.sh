@@ -46,8 +46,8 @@ get() {
         RC=$?
         ;;
     wget)
-        # It would follow a redirect to ftp, and from https to http: there is no such proxy.
-        case $URL in https:*) set -- -e http_proxy=http://127.0.0.1:9/ ;; *) set -- ;; esac
+        # It would follow a redirect to ftp, and from https to http: there is no such proxy, for no host.
+        case $URL in https:*) set -- -e http_proxy=http://127.0.0.1:9/ -e no_proxy= ;; *) set -- ;; esac
         CODE=$({
             printf '%s\n' "$URL" | LC_ALL=C wget -i - -O "$FILE" -c -S --tries=1 --timeout="$STALL" \
                 --max-redirect=5 --progress=dot:giga -e use_proxy=on \
@@ -110,9 +110,9 @@ place() {
     elif [ -z "$SHA" ] && [ -n "$SUM" ]; then
         NOTE="{\"sha256\":\"$SUM\",${NOTE#?}"
     fi
-    { mkdir -p "$TO" && printf '%s\n' "$NOTE" >"$TO/$NAME.json" && mv -f "$FILE" "$TO/$NAME"; } 2>/dev/null ||
-        fail directory
-    rbee_note "$TO/$NAME.json" last_used "$(date +%s)" # by this clock, as each start of a worker writes it
+    # Without a sum, the place is the URL's, and what it was before makes way.
+    [ -z "$SHA" ] || rbee_yields "$TO/$NAME" "$SHA" || fail other
+    rbee_settle "$FILE" "$TO/$NAME" "$NOTE" || fail directory
     rm -f "$FILE.etag"
 }
 
@@ -183,10 +183,7 @@ while [ $# -ge 5 ]; do
     NAME=$1 SIZE=$2 SHA=$3 ETAG=$4 NOTE=$5
     shift 5
     FILE=$PARTS-$N.part
-    if [ -f "$TO/$NAME" ] && ! rbee_differs "$TO/$NAME.json" && rbee_size "$TO/$NAME" && { [ -z "$SIZE" ] || [ "$BYTES" = "$SIZE" ]; } &&
-        { [ -z "$SHA$ETAG" ] || grep -q -F -e "${SHA:-$ETAG}" "$TO/$NAME.json" 2>/dev/null; }; then
-        continue
-    fi
+    ! rbee_in_place "$TO/$NAME" "$SIZE" "$SHA" "$ETAG" || continue
     umask 022
     bring
     # Once more, then it is the server that has it wrong.

@@ -9,11 +9,12 @@ there may stand a token that is no valid header value.
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from rbee_ssh import __version__
 from rbee_ssh.concurrency import in_daemon_thread
@@ -25,7 +26,7 @@ from rbee_ssh.models.remote import Remote, RemoteFile, is_link
 from rbee_ssh.models.store import hub_place
 from rbee_ssh.node.untrusted_text import plain
 from rbee_ssh.reporter import Reporter
-from rbee_ssh.wording import has_control
+from rbee_ssh.wording import has_control, without_secrets
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -102,7 +103,7 @@ async def links(remote: Remote, ref: HubRef, timeouts: Timeouts, reporter: Repor
             place, hub = urlsplit(location), urlsplit(api.endpoint)
             open_to_all = not remote.protected or get_token() is None
             # What is still on the hub is not signed, and opens to a token only.
-            if place.netloc == hub.netloc and not open_to_all:
+            if _server(place) == _server(hub) and not open_to_all:
                 return None
             if not is_link(location) or (hub.scheme == "https" and place.scheme != "https"):
                 return None
@@ -112,8 +113,29 @@ async def links(remote: Remote, ref: HubRef, timeouts: Timeouts, reporter: Repor
     return await asked(ref, ask, timeouts, reporter)
 
 
+def _server(url: SplitResult) -> tuple[str | None, int | None]:
+    """Host and port, without a user; the port that the scheme has where none is given."""
+    return url.hostname, url.port or {"http": 80, "https": 443}.get(url.scheme)
+
+
+def _is_endpoint(text: str) -> bool:
+    """Whether huggingface_hub can be imported with it; else it prints to stdout, and raises."""
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
 async def asked(ref: HubRef, ask: Callable[[HfApi], T], timeouts: Timeouts, reporter: Reporter) -> T:
     """One question, asked again while the hub or the way to it is in trouble."""
+    endpoint = os.environ.get("HF_ENDPOINT")
+    if endpoint and not _is_endpoint(endpoint):
+        raise DownloadFailed(
+            f"{ref.display}: the hub is not asked, since HF_ENDPOINT is not a URL",
+            hint="export HF_ENDPOINT=https://…   # or unset HF_ENDPOINT",
+            details={"reference": ref.display},
+        )
     wait = timeouts.download_wait
     for number in range(1, timeouts.download_tries + 1):
         try:
@@ -158,8 +180,9 @@ def _failure(ref: HubRef, error: Exception) -> tuple[ModelFault, bool]:
     """The error that the user is shown, and whether another try may help."""
     from huggingface_hub import constants, errors, get_token
 
-    details: dict[str, Any] = {"reference": ref.display, "endpoint": constants.ENDPOINT}
-    page = f"{constants.ENDPOINT}/{ref.repository}"
+    endpoint = without_secrets(constants.ENDPOINT)
+    details: dict[str, Any] = {"reference": ref.display, "endpoint": endpoint}
+    page = f"{endpoint}/{ref.repository}"
     response = getattr(error, "response", None)
     status = getattr(response, "status_code", None)
     if isinstance(error, errors.OfflineModeIsEnabled):
@@ -201,7 +224,7 @@ def _failure(ref: HubRef, error: Exception) -> tuple[ModelFault, bool]:
     why = f"answered {status}" if status is not None else f"does not answer: {_reason(error)}"
     return (
         DownloadFailed(
-            f"{ref.display}: the hub at {constants.ENDPOINT} {why}",
+            f"{ref.display}: the hub at {endpoint} {why}",
             hint="check the network, HF_ENDPOINT and the proxy; a file on the node needs no hub: file:///…",
             details=details,
         ),

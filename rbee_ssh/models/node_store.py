@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from rbee_ssh.models.quants import quant_of
-from rbee_ssh.models.store import Note, Part, part_of, read_note
+from rbee_ssh.models.store import Note, Part, part_of, read_note, shown_name
 from rbee_ssh.node.untrusted_text import clean, integer, plain
 
 DEPTH = {"local": 3, "hf": 5, "url": 4}  # parts of a place
@@ -51,12 +51,12 @@ class StoredModel:
     @property
     def id(self) -> str:
         """Twelve digits: of its SHA-256, or of its URL's where that is not known."""
-        return self.place.split("/")[-2]
+        return (self.sha256 or self.place.split("/")[-2])[:12]
 
     @property
     def name(self) -> str:
         """For people: of a split model without the number of the part."""
-        return f"{self.part.stem}.gguf" if self.part else self.files[0].name
+        return shown_name(self.files[0].name)
 
     @property
     def note(self) -> Note:

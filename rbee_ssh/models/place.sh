@@ -7,17 +7,17 @@ rbee_place() {
     rbee_lock $$ || return
     rbee_size "$PART"
     GOT_BYTES=$BYTES
-    rbee_size "$TO"
     if [ "$6" = away ]; then
         rm -f "$PART"
-    elif [ "$BYTES" -eq "$3" ] && grep -q -F -e "$6" "$TO.json" 2>/dev/null && ! rbee_differs "$TO.json"; then
+    elif rbee_in_place "$TO" "$3" "$6" ''; then
         # Another command was first. Its file stays: a worker may have it.
         rm -f "$PART"
         rbee_stored "$TO"
     elif [ "$GOT_BYTES" -ne "$3" ]; then
         printf 'problem\tshort\n'
-    elif { mkdir -p "${TO%/*}" && printf '%s\n' "$5" >"$TO.json" && mv -f "$PART" "$TO"; } 2>/dev/null; then
-        rbee_note "$TO.json" last_used "$(date +%s)" # by this clock, as each start of a worker writes it
+    elif ! rbee_yields "$TO" "$6"; then
+        printf 'problem\tother\n'
+    elif rbee_settle "$PART" "$TO" "$5"; then
         rbee_stored "$TO"
     else
         printf 'problem\tdirectory\n'

@@ -88,15 +88,16 @@ rbee_follow() {
 rbee_beside() {
     TO=$STORE/$PLACE
     [ "$NOTE" != "$TO.json" ] || return 0
+    rbee_yields "$TO" "$WANTED" || return 1
     { mkdir -p "${TO%/*}" && ln -f "${NOTE%.json}" "$TO" && cp "$NOTE" "$TO.json"; } 2>/dev/null || return 1
     NOTE=$TO.json
 }
 
-# rbee_known SHA256: whether the store has it, and what is said then; without a sum, whether one is worth to be made.
+# Whether the store has it, and what is said then; without a sum, whether one is worth to be made.
 rbee_known() {
     rbee_find_note "$WANTED" "$SIZE"
     [ -n "$NOTE" ] || return
-    if [ -z "$1" ]; then
+    if [ -z "$WANTED" ]; then
         printf 'compare\t1\n'
     elif [ -z "$PLACE" ] || rbee_beside; then
         rbee_stored "${NOTE%.json}"
@@ -124,8 +125,7 @@ rbee_receive() {
     PART=$IN/$2.part
     WANTED=$4
     PLACE=$6
-    [ -n "$WANTED" ] || WANTED="\"size\": *$SIZE[,}]"
-    ! rbee_known "$4" || return 0
+    ! rbee_known || return 0
     mkdir -p "$IN" 2>/dev/null || {
         printf 'problem\tdirectory\n'
         return 73
@@ -133,7 +133,7 @@ rbee_receive() {
     rbee_lock $$ || return
     rbee_expire
     # Once more: who was first may have put it into its place since.
-    if rbee_known "$4"; then
+    if rbee_known; then
         rbee_unlock
         return
     fi

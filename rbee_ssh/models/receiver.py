@@ -12,7 +12,15 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from rbee_ssh.errors import ConnectionLost, DiskFull, DiskShort, RbeeError, ResponseInvalid, ShellUnusable
+from rbee_ssh.errors import (
+    ChecksumMismatch,
+    ConnectionLost,
+    DiskFull,
+    DiskShort,
+    RbeeError,
+    ResponseInvalid,
+    ShellUnusable,
+)
 from rbee_ssh.models import store
 from rbee_ssh.models.store import Note
 from rbee_ssh.node import script_errors
@@ -21,6 +29,7 @@ from rbee_ssh.node.untrusted_text import integer, plain
 from rbee_ssh.reporter import Reporter
 from rbee_ssh.ssh import script
 from rbee_ssh.ssh.connection import Connection
+from rbee_ssh.ssh.quote import quote
 from rbee_ssh.ssh.script import RunningScript
 
 STORE = Path(__file__).with_name("store.sh")
@@ -260,12 +269,15 @@ async def place(
         where: relative to the store.
 
     Raises:
+        ChecksumMismatch: another file is there, which stays.
         ShellUnusable: the store cannot be written.
     """
     args = [incoming.models_dir, incoming.key, str(incoming.size), where, note.to_json(), sha256]
     result = await script.run(connection, _text(PLACE), args)
     answer = dict(line.partition("\t")[::2] for line in result.stdout.split("\n"))
     placed = placed_of(answer, incoming.size)
+    if placed is None and answer.get("problem") == "other":
+        raise taken(connection.name, where, sha256)
     if placed is None and answer.get("problem") != "short":
         raise refused(connection.name, store.in_store(incoming.models_dir, where), answer)
     return placed
@@ -283,6 +295,15 @@ def placed_of(answer: Mapping[str, str], size: int) -> Placed | None:
     if not path.startswith("/") or answer.get("size") != str(size) or mtime is None:
         return None
     return Placed(path, size, mtime)
+
+
+def taken(node: str, place: str, sha256: str | None) -> ChecksumMismatch:
+    """A file has the place of one with this SHA-256, and another one by its note."""
+    return ChecksumMismatch(
+        f"node {node!r} has another file at {place}, which stays",
+        hint=f"rbee models rm {quote(place)} --node {quote(node)}   # then the command again",
+        details={"node": node, "place": place, "expected": sha256},
+    )
 
 
 def refused(node: str, path: str, answer: Mapping[str, str]) -> RbeeError:

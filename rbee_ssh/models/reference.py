@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from rbee_ssh.errors import ModelRefInvalid
 from rbee_ssh.inventory import Inventory, ModelPreset
-from rbee_ssh.wording import has_control, listed, nearest, quoted
+from rbee_ssh.wording import has_control, listed, nearest, quoted, without_secrets
 
 __all__ = ["FORMS", "HubRef", "LocalFileRef", "NodeFileRef", "Ref", "UrlRef", "parse_reference"]
 
@@ -257,13 +257,3 @@ Ref = HubRef | UrlRef | NodeFileRef | LocalFileRef
 def is_hub_name(text: str) -> bool:
     """Whether the hub allows `text` as either half of a repository's id."""
     return bool(_HUB_NAME.fullmatch(text)) and "--" not in text and ".." not in text
-
-
-def without_secrets(text: str) -> str:
-    """A URL's text without password, query and fragment; any other text as it is."""
-    scheme, mark, rest = text.partition("://")
-    if not mark:
-        return text
-    place = re.split(r"[?#]", rest, maxsplit=1)[0]
-    authority, slash, path = place.partition("/")
-    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"

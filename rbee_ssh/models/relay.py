@@ -162,9 +162,16 @@ async def _pieces(
 
 
 def differs(node: str, shown: str, origin: str, expected: str, got: str) -> ChecksumMismatch:
-    """What arrived is not what the note of the origin says, twice."""
+    """What arrived has another SHA-256, twice; or `got` is empty: the node that got it cannot sum."""
+    details = {"node": node, "expected": expected, "got": got}
+    if not got:
+        return ChecksumMismatch(
+            f"node {node!r} has no SHA-256 program, so {shown} from {origin} cannot be proven",
+            hint="install openssl or python3 there, or bring it from here: rbee models push",
+            details=details,
+        )
     return ChecksumMismatch(
         f"node {node!r}: {shown} from {origin} differs from its SHA-256 after two tries",
         hint=f"rbee models verify {expected[:12]} --node {origin}",
-        details={"node": node, "expected": expected, "got": got},
+        details=details,
     )

@@ -48,6 +48,11 @@ class Remote:
         return None if None in sizes else sum(size for size in sizes if size is not None)
 
     @property
+    def proven(self) -> bool:
+        """Whether it can be told of any bytes whether they are it."""
+        return all(file.sha256 is not None and file.size is not None for file in self.files)
+
+    @property
     def name(self) -> str:
         return self.files[0].name
 
@@ -73,25 +78,30 @@ class Remote:
         }
 
 
+MEMOS = "model:"
+
+
 def memo_key(ref: HubRef | UrlRef) -> str:
-    """The registry's key. Of a URL only a hash: its query may be a secret."""
+    """The registry's key; it begins with MEMOS. Of a URL only a hash: its query may be a secret."""
     if isinstance(ref, HubRef):
-        return f"model:{ref.display}"
-    return "model:" + hashlib.sha256(f"{ref.url} {ref.sha256}".encode("utf-8", "replace")).hexdigest()
+        return f"{MEMOS}{ref.display}"
+    return MEMOS + hashlib.sha256(f"{ref.url} {ref.sha256}".encode("utf-8", "replace")).hexdigest()
 
 
 def from_memo(ref: HubRef | UrlRef, memo: Mapping[str, Any] | None) -> Remote | None:
     """What `memo` was made of; None when there is none, or it is not one of ours."""
-    if memo is None:
-        return None
+    known = read_memo(memo or {})
+    return Remote(ref, *known) if known else None
+
+
+def read_memo(memo: Mapping[str, Any]) -> tuple[str, str | None, tuple[RemoteFile, ...], bool] | None:
+    """Of what `memo` was made of: source, revision, files, and whether only a token opens it."""
     try:
         files = tuple(RemoteFile(str(o), str(p), _size(s), _digest(d)) for o, p, s, d in memo["files"])
         source, revision, protected = str(memo["source"]), memo["revision"], bool(memo["protected"])
     except (KeyError, TypeError, ValueError):
         return None
-    if not files:
-        return None
-    return Remote(ref, source, None if revision is None else str(revision), files, protected)
+    return (source, None if revision is None else str(revision), files, protected) if files else None
 
 
 def _size(value: object) -> int | None:

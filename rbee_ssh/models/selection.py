@@ -8,17 +8,9 @@ from collections.abc import Callable, Iterable, Sequence
 from rbee_ssh.errors import ModelAmbiguous, ModelNotFound
 from rbee_ssh.inventory import Inventory
 from rbee_ssh.models.node_store import StoredModel
-from rbee_ssh.models.reference import (
-    HubRef,
-    LocalFileRef,
-    NodeFileRef,
-    Ref,
-    UrlRef,
-    parse_reference,
-    without_secrets,
-)
+from rbee_ssh.models.reference import HubRef, LocalFileRef, NodeFileRef, Ref, UrlRef, parse_reference
 from rbee_ssh.models.store import safe_name
-from rbee_ssh.wording import listed, nearest, quoted
+from rbee_ssh.wording import listed, nearest, quoted, without_secrets
 
 _HEX = re.compile(r"[0-9a-f]{4,64}")
 
@@ -72,8 +64,7 @@ def _matching(text: str, models: Sequence[StoredModel], inventory: Inventory) ->
         if by_name:
             return by_name
         if _HEX.fullmatch(text):
-            # Digits of a URL, where no SHA-256 is known, are an id all the same.
-            return [m for m in models if (m.sha256 or m.id).startswith(text) or m.id.startswith(text)]
+            return [m for m in models if (m.sha256 or m.id).startswith(text)]
         if "/" not in text and ":" not in text and not text.lower().endswith(".gguf"):
             return []
     ref, _ = parse_reference(text, inventory)

@@ -21,8 +21,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from rbee_ssh.models.reference import without_secrets
 from rbee_ssh.node.untrusted_text import clean
+from rbee_ssh.wording import without_secrets
 
 SUFFIX = ".gguf"
 NOTE_SUFFIX = ".json"
@@ -30,6 +30,8 @@ MAX_NAME = 200  # bytes: file systems allow 255, and a note and a partial file a
 MAX_NOTE = 16 * 1024  # bytes; ours have some hundreds
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_SHA12 = re.compile(r"[0-9a-f]{12}")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _PART = re.compile(r"(.+)-([0-9]{5})-of-([0-9]{5})(\.gguf)", re.IGNORECASE | re.DOTALL)
 # What no shell, terminal or file system needs escaped; the rest is replaced in directory names.
 _PLAIN = re.compile(r"[^A-Za-z0-9._-]")
@@ -60,6 +62,16 @@ def url_place(url: str, sha256: str | None, name: str) -> str:
     # Without query and fragment: a signature is another one each time, and a secret.
     known = sha256 or hashlib.sha256(without_secrets(url).encode("utf-8", "replace")).hexdigest()
     return f"url/{_directory(host)}/{known[:12]}/{safe_name(name)}"
+
+
+def sum_of_place(place: str, revision: str | None = None) -> str | None:
+    """What the SHA-256 of a file that stands alone begins with, by its place in the store; None where that is
+    made of something else: of a URL, or of the commit (`revision`) of a repository that tells no SHA-256."""
+    kind, *_, digits, _ = place.split("/")
+    if kind == "url" or not _SHA12.fullmatch(digits) or part_of(place):
+        return None
+    of_commit = kind == "hf" and _COMMIT.fullmatch(revision or "") and (revision or "").startswith(digits)
+    return None if of_commit else digits
 
 
 def in_store(models_dir: str, place: str) -> str:
@@ -120,6 +132,12 @@ def part_of(name: str) -> Part | None:
     return Part(found[1], number, count, found[4]) if 1 <= number <= count else None
 
 
+def shown_name(name: str) -> str:
+    """A model's name for people, by its first file's: of a split model without the number of the part."""
+    part = part_of(name)
+    return f"{part.stem}.gguf" if part else name
+
+
 @dataclass(frozen=True, slots=True)
 class Note:
     """What is known of a stored file. Times are Unix seconds, `size` is bytes; None means not known.
@@ -130,6 +148,7 @@ class Note:
         last_used: when a worker was last started with it; at first, when it was fetched.
         verified: when its SHA-256 was last compared; None when it never could be, 0 when it differed.
         quant, architecture, parameters, context: from the GGUF header, where somebody has read it.
+        told_by: the node that alone says `source`, for a copy of a file that nobody else knew by its SHA-256.
     """
 
     source: str = ""
@@ -143,6 +162,7 @@ class Note:
     architecture: str | None = None
     parameters: int | None = None
     context: int | None = None
+    told_by: str | None = None
 
     def arrived(self, sha256: str, size: int, *, verified: bool) -> Note:
         """The note of a file that is put into a store now."""
@@ -175,7 +195,7 @@ def read_note(data: str | bytes) -> Note:
 
 
 _FIELDS = tuple(field.name for field in fields(Note))
-_TEXTS = frozenset({"source", "revision", "sha256", "quant", "architecture"})
+_TEXTS = frozenset({"source", "revision", "sha256", "told_by", "quant", "architecture"})
 
 
 def _value(key: str, value: object) -> Any:

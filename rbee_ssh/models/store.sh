@@ -34,9 +34,45 @@ rbee_stored() {
 # rbee_differs NOTE: whether its file was read again and is something else now (`models verify`).
 rbee_differs() { grep -q '"verified": *0[,}]' "$1" 2>/dev/null; }
 
-# rbee_find_note PATTERN BYTES: NOTE is one that matches, of a model that is there and has this size, else empty.
+# rbee_is NOTE SHA256: whether that is the sum of its file by the note. The digits may stand in other members, too:
+# inside of a text, JSON has a backslash before each quotation mark.
+rbee_is() { grep -q -e "\"sha256\": *\"$2\"" "$1" 2>/dev/null; }
+
+# rbee_in_place FILE SIZE SHA256 ETAG: whether it is there as the note beside it says; each of the last three may be
+# ''. BYTES: its size.
+rbee_in_place() {
+    rbee_size "$1"
+    [ -f "$1" ] && ! rbee_differs "$1.json" || return 1
+    [ -z "$2" ] || [ "$BYTES" = "$2" ] || return 1
+    if [ -n "$3" ]; then
+        rbee_is "$1.json" "$3"
+    else
+        [ -z "$4" ] || grep -q -F -e "\"revision\":\"$4\"" "$1.json" 2>/dev/null
+    fi
+}
+
+# rbee_yields FILE SHA256: whether one with this sum may take its place. Not that of a file with another sum; unless
+# that was found to differ, or is not what its directory is called after and the new one is.
+rbee_yields() {
+    [ -e "$1" ] && grep -q '"sha256":' "$1.json" 2>/dev/null || return 0
+    ! rbee_differs "$1.json" && ! rbee_is "$1.json" "$2" || return 0
+    RBEE_D=${1%/*}
+    RBEE_D=${RBEE_D##*/}
+    case $2 in "$RBEE_D"*) ! rbee_is "$1.json" "${RBEE_D}[0-9a-f]*" ;; *) return 1 ;; esac
+}
+
+# rbee_settle PART FILE NOTE: it gets its name, and its note. What is there goes first: it would have the note of
+# another file if this is cut short.
+rbee_settle() {
+    { mkdir -p "${2%/*}" && rm -f "$2" && printf '%s\n' "$3" >"$2.json" && mv -f "$1" "$2"; } 2>/dev/null || return
+    rbee_note "$2.json" last_used "$(date +%s)" # by this clock, as each start of a worker writes it
+}
+
+# rbee_find_note SHA256 BYTES: NOTE is that of a model that is there with this sum and size, else empty; without a
+# sum, of any that has the size.
 rbee_find_note() {
-    RBEE_P=$1 RBEE_B=$2 NOTE=
+    RBEE_P="\"sha256\": *\"$1\"" RBEE_B=$2 NOTE=
+    [ -n "$1" ] || RBEE_P="\"size\": *$2[,}]"
     set -- "$STORE"/local/*/*.gguf.json "$STORE"/hf/*/*/*/*.gguf.json "$STORE"/url/*/*/*.gguf.json
     while IFS= read -r RBEE_L; do
         rbee_size "${RBEE_L%.json}"

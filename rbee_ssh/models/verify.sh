@@ -1,5 +1,6 @@
-# Read files of the store again and compare their SHA-256 with that of their notes.
-# $1 the store, $2 the time now (Unix seconds); then for each file its place and the SHA-256 of its note.
+# Read files of the store again and compare their SHA-256.
+# $1 the store, $2 the time now (Unix seconds); then for each file its place and the SHA-256 that it has to have, or
+# the beginning of that.
 # Prints, as each begins, `reading` and its place; then `same`, `differs` or `gone`. Of what differs the note loses
 # its time of proof.
 
@@ -17,8 +18,8 @@ rbee_verify() {
         SUM=$({ $SHA256 <"$STORE/$1"; } 2>/dev/null)
         SUM=${SUM%% *}
         case $SUM in
-        "$2") SAID=same PROVEN=$NOW ;;
         '') SAID=gone PROVEN= ;;
+        "$2"*) SAID=same PROVEN=$NOW ;;
         *) SAID=differs PROVEN=0 ;;
         esac
         [ -z "$PROVEN" ] || {

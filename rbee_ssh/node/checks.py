@@ -14,7 +14,7 @@ from rbee_ssh.inventory import Node
 from rbee_ssh.node.choose import Choice, choose_engine, named_engine
 from rbee_ssh.node.facts import Facts
 from rbee_ssh.node.gpus import Gpu
-from rbee_ssh.node.remedies import on_node
+from rbee_ssh.node.remedies import on_node, state_dir
 from rbee_ssh.wording import listed
 
 NAMES = (
@@ -169,8 +169,7 @@ def _channel(seen: NodeObservation) -> Iterator[Check]:
 def _there(seen: NodeObservation, facts: Facts) -> Iterator[Check]:
     node = seen.node
     if seen.problem:
-        fix = "its home directory (or XDG_STATE_HOME) must be writable"
-        yield Check("state_dir", "failed", seen.problem, fix=fix)
+        yield Check("state_dir", "failed", seen.problem, fix=state_dir(seen.problem))
     else:
         yield Check("state_dir", "ok", "workers' records can be kept")
     choice, engine = _engine(seen, facts)

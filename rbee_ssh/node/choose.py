@@ -13,7 +13,6 @@ from rbee_ssh.errors import BackendInvalid, BackendUnavailable, DeviceInvalid, E
 from rbee_ssh.inventory import BACKENDS, Node
 from rbee_ssh.node.facts import ENDED_EARLY, Facts
 from rbee_ssh.node.gpus import Gpu
-from rbee_ssh.node.remedies import build_for, install
 from rbee_ssh.wording import listed, nearest, quoted
 
 
@@ -118,6 +117,8 @@ def _running(facts: Facts, engine: str, node_name: str, named: Sequence[str]) ->
 
 
 def _hint(engine: str, node_name: str, named: Sequence[str]) -> str:
+    from rbee_ssh.node.remedies import install
+
     fix = install(engine, node_name)
     if not named:
         return fix
@@ -203,6 +204,8 @@ def _unavailable(
 def _unused_gpu(facts: Facts, found: EngineFound, node_name: str) -> str | None:
     if not facts.gpus or not found.backends or _best(facts, found) != "cpu":
         return None
+    from rbee_ssh.node.remedies import build_for
+
     gpu = facts.gpus[0]
     return (
         f"{node_name} has {gpu.name}, but its {found.name} is a build for the CPU only and runs there; "

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from rbee_ssh.engines import ENGINES, EngineFound
+from rbee_ssh.engines import NAMES, EngineFound
 from rbee_ssh.engines.devices import PREFIXES, backend_of
 from rbee_ssh.engines.exit_status import in_words
 from rbee_ssh.node.untrusted_text import clean, integer
@@ -59,8 +59,7 @@ def parse(records: Iterable[Sequence[str]]) -> tuple[tuple[EngineFound, ...], Py
         found = PythonFound(path, clean(values.get("version", ["?"])[0], 40), values.get("venv") == ["yes"])
         python = python or found
         engines += _packages(path, status, values, block.output)
-    order = [engine.name for engine in ENGINES]
-    engines.sort(key=lambda engine: order.index(engine.name))
+    engines.sort(key=lambda engine: NAMES.index(engine.name))
     return tuple(engines), python, problems
 
 

@@ -42,7 +42,7 @@ rbee_engines() {
             name=${extra#env:}
             case ${name%%=*} in '' | [0-9]* | *[!A-Za-z0-9_]*) ;; *) export "${name%%=*}=${name#*=}" ;; esac
             ;;
-        header:*) ;;
+        header:* | sums:*) ;;
         *) set -- "$@" "$extra" ;;
         esac
     done

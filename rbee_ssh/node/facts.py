@@ -27,7 +27,7 @@ MAX_RECORDS = 2000
 @dataclass(frozen=True, slots=True)
 class ModelFile:
     """The model file that was asked about. `state`: "gguf", "differs" (GGUF, and not what its
-    note in the store says), "missing", "unreadable" or "invalid" (not GGUF).
+    note in the store says, or not what it has to be), "missing", "unreadable" or "invalid" (not GGUF).
 
     `size` in bytes and `mtime` in seconds by the node's clock; None when it could not be looked at. `total`:
     bytes of all parts that are there, and `parts`: how many, where it is the first of a split model. `head`:
@@ -88,6 +88,7 @@ def arguments(
     pythons: Iterable[str] = (),
     brief: bool = False,
     known_header: str | None = None,
+    sums: Sequence[str] = (),
 ) -> list[str]:
     """The arguments of the probe.
 
@@ -100,6 +101,8 @@ def arguments(
         brief: without account, clock and the Pythons that have no engine; a few milliseconds instead of 40.
         known_header: SIZE:MTIME of the model file whose header is known, "" when it never was; None asks for
             no header.
+        sums: the SHA-256 that the model file and its other parts have to have by their notes, if they are of
+            the store; "" where it is not known.
     """
     if backend not in ("auto", "cpu") or device is not None:
         engine = "all" if engine == "auto" else f"{engine},devices"
@@ -107,6 +110,8 @@ def arguments(
         engine += ",brief"
     env = [f"env:{name}={value}" for name, value in node.env]
     header = [] if known_header is None else [f"header:{known_header}"]
+    if any(sums):
+        header.append(f"sums:{','.join(sums)}")
     return [
         *(node.models_dir, node.engine_path or "", node.python or "", model_path, engine),
         *(*pythons, *env, *header),

@@ -4,7 +4,8 @@
 #    from one look to the next is told. "auto,devices" lists devices as well; "all,brief" leaves out what a table of
 #    many nodes does not show, and does not start a Python that has no engine
 # $6… more Pythons to look into; env:NAME=VALUE, the variables that engines are started with; header:SIZE:MTIME,
-# the model file whose header is known: of any other the header is sent
+# the model file whose header is known: of any other the header is sent; sums:SHA256,SHA256, which the notes of the
+# model file and of its other parts have to say
 # Numbers are sent as the node tells them. What they mean is decided in Python, where it can be tested.
 
 # engines.sh stands before this file. A subshell: neither variables nor traps nor the locale reach what stands behind it.
@@ -259,10 +260,14 @@ rbee_facts() (
                 state=unreadable
             elif [ "$(dd if="$file" bs=4 count=1 2>/dev/null | tr -d '\000')" = GGUF ]; then
                 state=gguf
-                # Of the store, and something else than its note says (`models verify`).
-                note=
-                [ ! -r "$file.json" ] || IFS= read -r note <"$file.json"
-                case $note in *'"verified":0'[,}]* | *'"verified": 0'[,}]*) state=differs ;; esac
+                case $file in
+                *-00001-of-?????.gguf) set -- "${file%-00001-of-*}"-?????-of-"${file##*-of-}" ;;
+                *) set -- "$file" ;;
+                esac
+                for part do
+                    ! differs "$part" "${sums%%,*}" || state=differs
+                    case $sums in *,*) sums=${sums#*,} ;; *) sums= ;; esac
+                done
             else
                 state=invalid
             fi
@@ -277,6 +282,19 @@ rbee_facts() (
         state=missing
         [ -x "$place" ] || state=unreadable
         put model "$state" '' '' "$file"
+    }
+
+    # differs FILE SHA256: whether a file of the store is something else than its note says (`models verify`), or its
+    # note says something else than that sum, which may be ''.
+    differs() {
+        note=
+        [ ! -r "$1.json" ] || IFS= read -r note <"$1.json"
+        case $note in
+        *'"verified":0'[,}]* | *'"verified": 0'[,}]*) return 0 ;;
+        *"\"sha256\":\"$2\""* | *"\"sha256\": \"$2\""*) return 1 ;;
+        *'"sha256":'*) [ -n "$2" ] ;;
+        *) return 1 ;;
+        esac
     }
 
     # header SIZE:MTIME: model_bytes<TAB>of all parts of a split model, model_parts<TAB>how many there are, and header<TAB>hex, 2000 bytes a line.
@@ -328,8 +346,9 @@ rbee_facts() (
     remaining
     libraries=
     known=
+    sums=
     for extra do
-        case $extra in header:*) known=$extra ;; esac
+        case $extra in header:*) known=$extra ;; sums:*) sums=${extra#sums:} ;; esac
     done
     machine
     storage "$1"

@@ -4,8 +4,8 @@
 RBEE_TICK=5
 CLOCK=0
 
-# ROOT: where this machine's workers live. A home can be shared by machines, so the machine's id is in it.
-# BOOT: this boot.
+# BASE: where rbee keeps what it knows. ROOT: where this machine's workers live. A home can be shared by machines,
+# so the machine's id is in it. BOOT: this boot.
 rbee_init() {
     umask 077
     # Where macOS has sysctl, ioreg and netstat; its cron leaves that out.
@@ -27,38 +27,96 @@ rbee_init() {
         BOOT=$(sysctl -n kern.bootsessionuuid 2>/dev/null)
     fi
     case ${XDG_STATE_HOME:-} in # the XDG specification: a relative one is to be ignored
-    /*) ROOT=$XDG_STATE_HOME/rbee/$MACHINE ;;
-    *) ROOT=$HOME/.local/state/rbee/$MACHINE ;;
+    /*) BASE=$XDG_STATE_HOME/rbee ;;
+    *) BASE=$HOME/.local/state/rbee ;;
     esac
-    [ -d "$ROOT/workers" ] && return
+    ROOT=$BASE/$MACHINE
+    if [ -d "$ROOT/workers" ]; then
+        case $ROOT in "$HOME"/*) return 0 ;; esac
+        [ ! -O "$ROOT" ] || [ ! -O "$ROOT/workers" ] || return 0
+        printf 'problem\t%s is not yours\n' "$ROOT"
+        return 73
+    fi
+    RBEE_P=$ROOT
+    until [ -e "${RBEE_P:=/}" ]; do RBEE_P=${RBEE_P%/*}; done
+    rbee_firm "$RBEE_P" || {
+        printf 'problem\tothers can replace what is in %s\n' "$RBEE_P"
+        return 73
+    }
     mkdir -p "$ROOT/workers" 2>/dev/null && chmod 700 "$ROOT" "$ROOT/workers" || {
         rbee_unable 'cannot make' "$ROOT/workers"
         return 73
     }
 }
 
-# SOCKETS: where sockets go when ROOT cannot hold them, else empty.
+# SOCKETS: the directory in BASE where sockets go, empty where it cannot hold them: then each has one in /tmp. Its
+# name is short, and not the machine's: a worker's id is its own among all that share a home.
 # sun_path holds 104 bytes on macOS, 108 on Linux; a socket on a network filesystem is not reachable.
 rbee_sockets() {
     SOCKETS=
-    case $(df -P "$ROOT" 2>/dev/null | awk 'NR == 2 { print $1 }') in
-    *:/* | //*) SOCKETS=/tmp/rbee-$(id -u) ;;
-    esac
-    RBEE_L=$(printf '%s' "$ROOT/workers/0123456789ab/worker.sock" | wc -c)
-    [ "$RBEE_L" -le 100 ] || SOCKETS=/tmp/rbee-$(id -u)
-    case $ROOT in *'
-'*) SOCKETS=/tmp/rbee-$(id -u) ;; esac
+    case $(df -P "$ROOT" 2>/dev/null | awk 'NR == 2 { print $1 }') in *:/* | //*) return 0 ;; esac
+    case $BASE in *'
+'*) return 0 ;; esac
+    [ "$(printf '%s' "$BASE/s/0123456789ab.sock" | wc -c)" -le 100 ] || return 0
+    mkdir -m 700 "$BASE/s" 2>/dev/null
+    ! rbee_alone "$BASE/s" || SOCKETS=$BASE/s
 }
 
-# rbee_socket_dir SOCKET: if it is not to lie under ROOT, its directory is one under /tmp that is ours alone.
-# A symlink or somebody else's is refused, never repaired.
+# rbee_ours DIR: whether it is a directory of ours, and no link to one.
+rbee_ours() { [ -d "$1" ] && [ ! -L "$1" ] && [ -O "$1" ]; }
+
+# rbee_alone DIR: whether it is ours and nobody else's, now and for as long as it is there.
+rbee_alone() {
+    rbee_ours "$1" || return 1
+    case $(ls -ld "$1") in drwx------*) rbee_firm "$1" ;; *) return 1 ;; esac
+}
+
+# rbee_firm PLACE: whether no stranger decides what it is. Where everybody may write, nobody takes away what is
+# another's (sticky), and what lies there on our way is ours or root's. Who owns the directories above is trusted.
+# Twice: as it is written, for its links, and as it really is.
+rbee_firm() {
+    RBEE_ME=$(id -u)
+    for RBEE_L in "$1" "$(cd -P "$1" 2>/dev/null && pwd -P)"; do
+        set --
+        while [ -n "$RBEE_L" ]; do
+            set -- "$@" "$RBEE_L"
+            RBEE_L=${RBEE_L%/*}
+        done
+        # ls sorts them: what is above comes first.
+        LC_ALL=C ls -ldn / "$@" 2>/dev/null | awk -v me="$RBEE_ME" -v n=$# '
+            /^[dl][-rwxsStT]+[.+@]? +[0-9]+ +[0-9]+ / {
+                if (open && $3 != 0 && $3 != me) bad = 1
+                open = $1 ~ /^d.......w/
+                if (open && $1 !~ /^d........[tT]/) bad = 1
+                seen++
+            }
+            END { exit bad || seen <= n }' || return 1
+    done
+}
+
+# rbee_socket_dir SOCKET: its directory is ours alone, and made if it is not there; else a problem is told, and
+# nothing was made. Of what lies under ROOT it is the worker's own, which is made later.
 rbee_socket_dir() {
     case $1 in '' | "$ROOT"/*) return 0 ;; esac
-    SOCKETS=${1%/*}
-    mkdir -m 700 "$SOCKETS" 2>/dev/null
-    [ -d "$SOCKETS" ] && [ ! -L "$SOCKETS" ] && [ -O "$SOCKETS" ] || return 1
-    case $(ls -ld "$SOCKETS") in drwx------*) return 0 ;; esac
-    return 1
+    mkdir -m 700 "${1%/*}" 2>/dev/null
+    ! rbee_alone "${1%/*}" || return 0
+    if [ ! -e "${1%/*}" ] && [ ! -L "${1%/*}" ]; then
+        rbee_unable 'no place for a socket: cannot make' "${1%/*}"
+    elif rbee_firm "${1%/*}"; then
+        printf 'problem\tno place for a socket: %s is not yours alone\n' "${1%/*}"
+    else
+        printf 'problem\tno place for a socket: others can replace what is in %s\n' "${1%/*/*}"
+    fi
+    rbee_unsocket "$1"
+    return 73
+}
+
+# rbee_unsocket SOCKET: remove it, and the directory in /tmp that is its own. Somebody else's is left alone.
+rbee_unsocket() {
+    [ -n "$1" ] && rbee_ours "${1%/*}" || return 0
+    rm -f "$1" "$1.away"
+    case $1 in /tmp/rbee.*) rmdir "${1%/*}" 2>/dev/null ;; esac
+    return 0
 }
 
 # rbee_unable WORDS PLACE: why nothing can be done, and that the disk is full if it is.
@@ -169,6 +227,13 @@ rbee_cpu() {
     fi
 }
 
+# rbee_members PGID: MEMBERS are the processes of the group. Linux only.
+rbee_members() {
+    MEMBERS=$1
+    rbee_childless "$1" || MEMBERS=$(cat /proc/[0-9]*/stat 2>/dev/null | awk -v g="$1" \
+        '{ p = $1; sub(/^.*\) /, ""); if ($3 == g || $4 == g) printf " %s", p }')
+}
+
 # rbee_memory PGID: MEMORY is "OWN FILES PEAK" of the whole process group in KiB: what only it has, what it has
 # mapped of files, and the most that both together were. Empty where the system does not tell; the second and
 # third are 0 where it tells one number only.
@@ -179,9 +244,9 @@ rbee_memory() {
         MEMORY=$(LC_ALL=C ps -A -o pgid= -o rss= | awk -v g="$1" '$1 == g { r += $2 } END { if (r) print r, 0, 0 }')
         return
     fi
-    RBEE_M=/proc/$1/status
-    rbee_childless "$1" || RBEE_M=$(cat /proc/[0-9]*/stat 2>/dev/null | awk -v g="$1" \
-        '{ p = $1; sub(/^.*\) /, ""); if ($3 == g || $4 == g) printf " /proc/%s/status", p }')
+    rbee_members "$1"
+    RBEE_M=
+    for RBEE_P in $MEMBERS; do RBEE_M="$RBEE_M /proc/$RBEE_P/status"; done
     # shellcheck disable=SC2086
     [ -z "$RBEE_M" ] || MEMORY=$(awk '/^VmHWM:/ { p += $2 } /^RssAnon:|^RssShmem:/ { a += $2 } /^RssFile:/ { f += $2 }
         END { if (p) print a + 0, f + 0, p }' $RBEE_M 2>/dev/null)
@@ -350,11 +415,14 @@ rbee_ended() {
 }
 
 # rbee_ready DIR: the engine said so in its log; remembered, because the log is capped. One that listens on a
-# port has to have said which.
+# port has to have said which. What a model says of itself stands in the log too: behind a `=`.
 rbee_ready() {
     [ ! -e "$1/ready" ] || return 0
     rbee_get "$1/ready-pattern"
-    [ -n "$GOT" ] && grep -q -F -e "$GOT" "$1/log" 2>/dev/null || return 1
+    [ -n "$GOT" ] || return 1
+    grep -F -e "$GOT" "$1/log" 2>/dev/null | RBEE_SAID=$GOT LC_ALL=C awk '
+        !index(substr($0, 1, index($0, ENVIRON["RBEE_SAID"])), "=") { found = 1; exit }
+        END { exit !found }' || return 1
     rbee_get "$1/port-pattern"
     if [ -n "$GOT" ]; then
         rbee_port "$1"
@@ -364,15 +432,61 @@ rbee_ready() {
     return 0
 }
 
-# rbee_port DIR: the port a `listen = "tcp"` engine got, from its log. The last line counts when it is whole:
-# an engine can be in the middle of writing the number.
+# rbee_port DIR: the port a `listen = "tcp"` engine got: one that it says in its log, and that it has. A model can
+# put any number into the log, and whoever listens there would be shown the key.
 rbee_port() {
     [ ! -e "$1/port" ] || return 0
     rbee_get "$1/port-pattern"
     [ -n "$GOT" ] || return 0
-    RBEE_PORT=$({ cat "$1/log" && printf .; } 2>/dev/null | awk -v p="$GOT" '{ if (i = index(last, p)) {
-        s = substr(last, i + length(p)); sub(/[^0-9].*/, "", s); if (s != "") { print s; exit } } last = $0 }')
-    [ -z "$RBEE_PORT" ] || rbee_put "$1/port" "$RBEE_PORT"
+    RBEE_SAID=$GOT
+    rbee_get "$1/pid"
+    rbee_alive "$GOT" && grep -q -F -e "$RBEE_SAID" "$1/log" 2>/dev/null || return 0
+    rbee_ports "${GOT%% *}"
+    for RBEE_C in $PORTS; do
+        ! grep -q -F -e "$RBEE_SAID$RBEE_C" "$1/log" 2>/dev/null || {
+            rbee_put "$1/port" "$RBEE_C"
+            return
+        }
+    done
+}
+
+# rbee_ports PGID: PORTS are the ports of 127.0.0.1 on which this process group listens. Not whose user does:
+# other programs of ours are not meant either.
+rbee_ports() {
+    if [ ! -r /proc/net/tcp ]; then
+        PORTS=$(lsof -nP -a -g "$1" -iTCP -sTCP:LISTEN -Fn 2>/dev/null | sed -n 's/^n127\.0\.0\.1://p')
+        return
+    fi
+    rbee_members "$1"
+    PORTS=$(for RBEE_P in $MEMBERS; do ls -ln "/proc/$RBEE_P/fd" 2>/dev/null; done | LC_ALL=C awk '
+        # "… 7 -> socket:[4711]"; then the lines of /proc/net/tcp
+        FILENAME != "/proc/net/tcp" {
+            if (split($0, half, " -> ") == 2 && half[2] ~ /^socket:\[[0-9]+\]$/) held[substr(half[2], 9)] = 1
+        }
+        FILENAME == "/proc/net/tcp" && $4 == "0A" && $2 ~ /^(0100007F|7F000001):/ && ("" $10 "]") in held {
+            port = 0
+            for (i = 10; i <= 13; i++) port = port * 16 + index("0123456789ABCDEF", substr($2, i, 1)) - 1
+            printf " %d", port
+        }' - /proc/net/tcp)
+}
+
+# rbee_own DIR WAY: whether this socket, or this port, is that of a worker of ours that runs: nobody else may be shown
+# its key. To be asked once the channel is open: what is the worker's now has been so since it was started.
+rbee_own() {
+    [ -e "$1/match" ] || return 1
+    rbee_state "$1"
+    case $STATE in starting | loading | idle | busy) ;; *) return 1 ;; esac
+    rbee_get "$1/socket"
+    if [ -n "$GOT" ]; then
+        [ "$GOT" = "$2" ] && [ -S "$2" ] && rbee_alone "${2%/*}"
+        return
+    fi
+    rbee_get "$1/port"
+    [ "$GOT" = "$2" ] || return 1
+    rbee_get "$1/pid"
+    rbee_ports "${GOT%% *}"
+    for RBEE_C in $PORTS; do [ "$RBEE_C" != "$2" ] || return 0; done
+    return 1
 }
 
 # rbee_busy DIR: RBEE_BUSY says why it is not idle after all, '' when it is: a connection, a request that is about
@@ -396,6 +510,7 @@ rbee_busy() {
 rbee_retire() {
     rbee_get "$1/socket"
     RBEE_SOCK=$GOT
+    rbee_ours "${RBEE_SOCK%/*}" || RBEE_SOCK=
     [ -z "$RBEE_SOCK" ] || mv -f "$RBEE_SOCK" "$RBEE_SOCK.away" 2>/dev/null
     if [ "$2" = idle ]; then
         rbee_busy "$1"
@@ -435,7 +550,7 @@ rbee_kill_orphan() {
 rbee_forget() {
     rm -f "$1/match"
     rbee_get "$1/socket"
-    [ -z "$GOT" ] || rm -f "$GOT" "$GOT.away"
+    rbee_unsocket "$GOT"
     # A supervisor whose engine was killed may be writing down how it ended.
     for RBEE_N in 1 2 3 4 5 6 7 8 9 10; do
         rm -rf "$1" 2>/dev/null && return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rbee_ssh.inventory import Node
@@ -10,17 +11,22 @@ from rbee_ssh.node.facts import SCRIPTS, Facts, arguments, parse_facts
 from rbee_ssh.node.scripts import LIB, LOOK, compose
 from rbee_ssh.ssh import script
 from rbee_ssh.ssh.connection import Connection
+from rbee_ssh.ssh.script import Script
 
 # Seconds: what facts.sh gives its programs (`enough`), and some more for a slow node and the way there.
 LIMIT = 30.0
 _SPLIT = "section\tfacts"
-BODY = compose(
-    LIB,
-    LOOK,
-    then="rbee_init && rbee_sweep && rbee_show_all && "
-    "case $5 in *brief*) ;; *) rbee_sockets && printf 'sockets\\t%s\\n' \"$SOCKETS\" ;; esac\n"
-    "printf 'section\\tfacts\\n'",
-) + compose(*SCRIPTS)
+BODY = Script(
+    compose(
+        LIB,
+        LOOK,
+        then="rbee_init && rbee_sweep && rbee_show_all && "
+        "case $5 in *brief*) ;; *) rbee_sockets && printf 'sockets\\t%s\\n' \"$SOCKETS\" ;; esac\n"
+        "printf 'section\\tfacts\\n'",
+    )
+    + compose(*SCRIPTS),
+    "probe",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,7 @@ async def probe(
     device: str | None = None,
     brief: bool = False,
     known_header: str | None = None,
+    sums: Sequence[str] = (),
 ) -> Probe:
     """Ask a node.
 
@@ -50,7 +57,7 @@ async def probe(
             look to the next, and no more.
         backend, device: what the worker asks for; a GPU's makes every engine tell its devices.
         brief: for a table of many nodes; see facts.arguments.
-        known_header: of the model file; see facts.arguments.
+        known_header, sums: of the model file; see facts.arguments.
 
     Raises:
         NodeFault: the connection or its shell.
@@ -63,6 +70,7 @@ async def probe(
         device=device,
         brief=brief,
         known_header=known_header,
+        sums=sums,
         # The embedded node is this machine: our own interpreter may well have an engine.
         pythons=[sys.executable] if connection.embedded else [],
     )

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 
 from rbee_ssh.engines import EngineFound
-from rbee_ssh.engines.packages import cmake_args
+from rbee_ssh.inventory import Node
 from rbee_ssh.node.gpus import Gpu
+from rbee_ssh.ssh.quote import words
 
 
 def on_node(destination: str | None, command: str) -> str:
     """`command` as one types it here; `destination` is what follows `ssh`, quoted, None for this machine."""
     return command if destination is None else f"ssh {destination} {shlex.quote(command)}"
+
+
+def state_dir(problem: str) -> str:
+    """What a node needs to keep the records of workers. `problem`: why it cannot, as lib.sh words it."""
+    if problem.startswith("cannot"):
+        return "its home directory (or XDG_STATE_HOME) must be writable"
+    return "XDG_STATE_HOME on the node must lie in a directory that is yours"
 
 
 def install(engine: str, node_name: str) -> str:
@@ -28,6 +37,26 @@ def build_for(found: EngineFound, gpu: Gpu, node_name: str) -> str:
     if found.name == "llama-server":
         return f"{command} --archive FILE   # or URL, of a llama.cpp release built for {gpu.backend}"
     if found.name == "llama-cpp-python":
+        from rbee_ssh.engines.packages import cmake_args
+
         switches = cmake_args(gpu.backend)
         return f"{f'CMAKE_ARGS={switches} ' if switches else ''}{command} --engine {found.name}"
     return command
+
+
+def ssh_words(node: Node, nodes: Mapping[str, Node]) -> str:
+    """What a user types behind `ssh` to get to a node. `nodes`: the inventory's, which a hop may name."""
+
+    def address(there: Node) -> str:
+        return f"{there.user}@{there.host}" if there.user else there.host
+
+    def hop(name: str) -> str:
+        port = nodes[name].port if name in nodes else None
+        return (address(nodes[name]) if name in nodes else name) + (f":{port}" if port else "")
+
+    options = ["-p", str(node.port)] if node.port not in (None, 22) else []
+    if node.identity_file is not None:
+        options += ["-i", str(node.identity_file)]
+    if node.jump:
+        options += ["-J", ",".join(map(hop, node.jump))]
+    return words([*options, address(node)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 
 from rbee_ssh.errors import DiskFull, NodeLocked, ShellUnusable
+from rbee_ssh.node.remedies import state_dir
 
 
 def unwritable(node: str, problem: str) -> ShellUnusable | DiskFull:
@@ -15,11 +16,13 @@ def unwritable(node: str, problem: str) -> ShellUnusable | DiskFull:
             hint=f"rbee nodes run {shlex.quote(node)} -- df -h   # and free some space there",
             details={"node": node},
         )
-    return ShellUnusable(
-        f"node {node!r}: {problem}",
-        hint="its home directory (or XDG_STATE_HOME) must be writable",
-        details={"node": node},
-    )
+    if problem.startswith("no place for a socket"):
+        return ShellUnusable(
+            f"node {node!r}: {problem}",
+            hint=f'rbee nodes run {shlex.quote(node)} -- ls -ld /tmp   # drwxrwxrwt? Else: listen = "tcp"',
+            details={"node": node},
+        )
+    return ShellUnusable(f"node {node!r}: {problem}", hint=state_dir(problem), details={"node": node})
 
 
 def locked(node: str, holder: str) -> NodeLocked:

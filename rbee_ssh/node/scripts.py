@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
+from rbee_ssh.ssh.script import Script
+
 LIB = Path(__file__).with_name("lib.sh")
 SESSION = Path(__file__).with_name("session.sh")
 LOOK = Path(__file__).with_name("snapshot.sh")
@@ -19,6 +21,6 @@ def source(path: Path) -> str:
     return "\n".join(line for line in lines if not line.lstrip().startswith("#")) + "\n"
 
 
-def compose(*paths: Path, then: str = "") -> str:
-    """The sources one after the other, and a last line of calls."""
-    return "".join(source(path) for path in paths) + then + "\n"
+def compose(*paths: Path, then: str = "") -> Script:
+    """The sources one after the other, and a last line of calls. The last source gives it its name."""
+    return Script("".join(source(path) for path in paths) + then + "\n", paths[-1].stem)

@@ -4,6 +4,16 @@
 # LC_ALL: in a UTF-8 locale the tr of macOS stops at the first byte that is none.
 rbee_tail() { tail -n "$2" "$1" 2>/dev/null | tail -c 8192 | LC_ALL=C tr -d '\000-\010\013-\037\177'; }
 
+# rbee_at_home: whether BASE really lies in our home, where nobody else ever makes anything. /tmp is emptied at times,
+# and then a name in it is anybody's.
+rbee_at_home() {
+    if [ -z "${AT_HOME-}" ]; then
+        AT_HOME=no
+        case $(cd -P "$BASE" && pwd -P) in "$(cd -P "$HOME" && pwd -P)"/*) [ ! -O "$HOME" ] || AT_HOME=yes ;; esac
+    fi
+    [ "$AT_HOME" = yes ]
+}
+
 rbee_show() {
     rbee_state "$1"
     printf 'worker\t%s\nstate\t%s\ndirectory\t%s\n' "${1##*/}" "$STATE" "$1"
@@ -12,6 +22,8 @@ rbee_show() {
         rbee_get "$1/$RBEE_F"
         [ -z "$GOT" ] || printf '%s\t%s\n' "$RBEE_F" "$GOT"
     done
+    rbee_get "$1/socket"
+    case $GOT in "$BASE"/*) ! rbee_at_home || printf 'private\t1\n' ;; esac
     [ "$STATE" != busy ] || printf 'connections\t%s\n' "$(printf '%s' "$CONNS" | wc -w)"
     case $STATE in
     loading | idle | busy)

@@ -163,5 +163,5 @@ kill -KILL "-$ENGINE" 2>/dev/null
 rbee_ready "$DIR"
 rbee_put exit "$STATUS"
 rbee_get socket
-[ -z "$GOT" ] || rm -f "$GOT" "$GOT.away"
+rbee_unsocket "$GOT"
 rm -f key used

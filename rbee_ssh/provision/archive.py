@@ -7,9 +7,10 @@ import re
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from rbee_ssh.errors import ChecksumMismatch, UsageInvalid
-from rbee_ssh.wording import quoted
+from rbee_ssh.wording import quoted, without_secrets
 
 _URL = re.compile(r"https?://[^\s\"'\\]+")
 _SHA256 = re.compile(r"(?:sha256:)?([0-9a-f]{64})")
@@ -27,6 +28,14 @@ class Archive:
     identity: str
 
 
+def is_url(text: str) -> bool:
+    """Whether this is an http or https URL that needs no quoting, with a host."""
+    try:
+        return bool(_URL.fullmatch(text) and urlsplit(text).hostname)
+    except ValueError:
+        return False
+
+
 def archive(text: str, sha256: str | None) -> Archive:
     """What `--archive` names.
 
@@ -34,7 +43,7 @@ def archive(text: str, sha256: str | None) -> Archive:
         sha256: what it must have, in hex.
 
     Raises:
-        UsageInvalid: no such file, not an archive, not a URL, not a SHA-256.
+        UsageInvalid: no such file, not an archive, not a URL, not a SHA-256; http without one.
         ChecksumMismatch: the file here has another one.
     """
     if sha256 is not None:
@@ -43,8 +52,14 @@ def archive(text: str, sha256: str | None) -> Archive:
             raise UsageInvalid(f"--sha256 {quoted(sha256)} is not a SHA-256: 64 hexadecimal digits")
         sha256 = match[1]
     if "://" in text:
-        if not _URL.fullmatch(text):
+        if not is_url(text):
             raise UsageInvalid("--archive is neither a file nor a URL such as https://example.org/llama.zip")
+        if sha256 is None and not text.startswith("https:"):
+            raise UsageInvalid(
+                "over http an archive can be changed on its way, and it will run: its SHA-256 is needed",
+                hint=f"rbee nodes setup NAME --archive {shlex.quote(without_secrets(text))} --sha256 HEX"
+                "   # or https",
+            )
         return Archive(None, text, sha256, sha256 or hashlib.sha256(text.encode()).hexdigest())
     path = Path(text).expanduser()
     try:
@@ -56,7 +71,8 @@ def archive(text: str, sha256: str | None) -> Archive:
             have = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise UsageInvalid(
-            f"--archive {quoted(text)}: {error.strerror}", hint=f"ls -l {shlex.quote(str(path))}"
+            f"--archive {quoted(without_secrets(text))}: {error.strerror}",
+            hint=f"ls -l {shlex.quote(without_secrets(str(path)))}",
         ) from error
     if sha256 not in (None, have):
         raise ChecksumMismatch(

@@ -2,9 +2,9 @@
 # llama-server that counts. After lib.sh.
 # name of its directory, URL (or ''), file that holds it (a path, or relative to the home; '' with a URL, or only to
 # ask whether it is there), whether that is ours to remove, SHA-256 (or ''), what the name of a device it has to
-# see begins with (a pattern, or ''), the source of unpack.py.
+# see begins with (a pattern, or ''), the sources of unpack.py and of get.py.
 
-name=$1 url=$2 file=$3 ours=$4 sha256=$5 pattern=$6 unpack=$7
+name=$1 url=$2 file=$3 ours=$4 sha256=$5 pattern=$6 unpack=$7 get=$8
 engines=$base/engines
 place=$engines/$name
 fresh=$engines/.$name.new
@@ -26,21 +26,32 @@ works() {
     [ -z "$pattern" ] || "$program" --list-devices 2>&1 </dev/null | grep -Eq "^ *($pattern)"
 }
 
+# by_curl ARGUMENT…
+by_curl() {
+    # The URL on stdin: other users can read a command line.
+    printf 'url = "%s"\n' "$url" |
+        curl -K - -g -fsSL --proto "$schemes" --proto-redir "$schemes" --max-redirs 5 --retry 3 -o "$file" "$@"
+}
+
+# What comes is run: from https only to https. Over http there is a SHA-256.
 fetch() {
     tell step "fetching the archive"
-    if has curl; then
-        # The URL on stdin: other users can read a command line.
-        printf 'url = "%s"\n' "$url" | curl -fsSL --retry 3 -C - -o "$file" -K - ||
-            { rm -f "$file"; printf 'url = "%s"\n' "$url" | curl -fsSL --retry 3 -o "$file" -K -; }
-    elif has wget; then
-        printf '%s\n' "$url" | wget -q -O "$file" -i -
-    elif has python3; then
-        printf '%s\n' "$url" | python3 -c 'import shutil, sys, urllib.request
-with urllib.request.urlopen(sys.stdin.readline().strip(), timeout=60) as there, open(sys.argv[1], "wb") as here:
-    shutil.copyfileobj(there, here, 1 << 20)' "$file"
-    else
-        give_up no-fetcher 'there is neither curl nor wget nor python3'
-    fi
+    case $url in https:*) schemes='=https' ;; *) schemes='=http,https' ;; esac
+    if curl --version >/dev/null 2>&1; then
+        by_curl -C - || { rm -f "$file" && by_curl; }
+    elif wget --version 2>/dev/null | grep -q '^GNU Wget 1'; then
+        # It would follow a redirect to ftp, and from https to http: there is no such proxy, for no host.
+        [ "$schemes" != '=https' ] || set -- -e http_proxy=http://127.0.0.1:9/ -e no_proxy=
+        printf '%s\n' "$url" | wget -i - -q -O "$file" --tries=3 --max-redirect=5 -e use_proxy=on \
+            -e ftp_proxy=http://127.0.0.1:9/ "$@"
+    elif python3 -c 'import ssl' >/dev/null 2>&1; then
+        printf '%s\n' "$url" | python3 -I -c "$get" "$file" 0 60 '' >/dev/null
+    else # busybox's wget checks no certificate and shows its URL to everybody
+        give_up no-fetcher 'there is neither curl nor GNU wget nor a python3 with ssl'
+    fi || {
+        [ -s "$file" ] || rm -f "$file"
+        give_up fetch 'it did not come; a redirect from https to http is not followed'
+    }
 }
 
 digest() {
@@ -86,7 +97,7 @@ fi
 if [ -n "$url" ]; then
     file=$engines/.$name.part
     ours=yes
-    fetch || give_up fetch
+    fetch
 fi
 if [ -n "$sha256" ]; then
     tell step 'checking its SHA-256'

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 
 from rbee_ssh.reporter import Reporter
+from rbee_ssh.wording import without_url_secrets
 
 _LINE = 500  # characters of a line that are told
 _LAST = 12  # lines that an error repeats
@@ -81,6 +82,8 @@ class LineWriter:
             if self._on_value is not None:
                 self._on_value(key, value)
         elif line.strip():
-            self.last.append(line[:_LINE])
+            # An index, or a link that it gives, may hold a password or a signature.
+            line = without_url_secrets(line)[:_LINE]
+            self.last.append(line)
             if self._begun:
-                self.tell(f"  {line[:_LINE]}")
+                self.tell(f"  {line}")

@@ -100,6 +100,12 @@ def wanted(
         raise UsageInvalid("--index-url is for Python packages; an archive is a file or URL of its own")
     if index_url and not _INDEX.fullmatch(index_url):
         raise UsageInvalid("--index-url is not a URL such as https://example.org/simple")
+    if index_url and index_url.startswith("http:"):
+        raise UsageInvalid(
+            "--index-url: over http a package can be changed on its way, and it will run: https is needed",
+            hint="an index that a node is to trust without TLS belongs into its own pip.conf (index-url, "
+            "trusted-host); then: rbee nodes setup NAME",
+        )
     return SetupRequest(engine, backend, archive, index_url, cmake_args or None)
 
 

@@ -52,6 +52,21 @@ make_environment() {
     rm -f "$unfinished"
 }
 
+# Whether the node's own settings lead to http: for an index that it trusts, or by a proxy.
+own_http() {
+    env | grep -Eq '^(PIP|UV)_[A-Z_]*=.*http://' ||
+        grep -qs http:// /etc/pip.conf /etc/uv/uv.toml "$HOME/.pip/pip.conf" \
+            "${XDG_CONFIG_HOME:-$HOME/.config}/pip/pip.conf" "${XDG_CONFIG_HOME:-$HOME/.config}/uv/uv.toml"
+}
+
+# pip and uv follow a redirect from https to http, of an index or a wheel, and neither has an option against it:
+# there is no such proxy, for no host. With a proxy for https, what need not go through it stays as it is.
+https_only() {
+    own_http && return
+    export http_proxy=http://127.0.0.1:9 HTTP_PROXY=http://127.0.0.1:9
+    [ -n "${https_proxy:-}${HTTPS_PROXY:-}${all_proxy:-}${ALL_PROXY:-}" ] || unset no_proxy NO_PROXY
+}
+
 # install INDEX EXTRA-INDEX ARGUMENT…: by the environment's own pip, else by uv. An index may hold a password: it
 # goes by environment, which other users do not see.
 install() {
@@ -102,6 +117,7 @@ else
     make_environment || give_up venv
 fi
 tell step "installing $wanted"
+https_only
 printf %s "$package" >"$unfinished" || give_up home
 install_with_companions || give_up install
 rm -f "$unfinished"

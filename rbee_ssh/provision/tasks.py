@@ -24,8 +24,11 @@ def install_package(link: Link, plan: PythonPlan) -> bool:
     return _run(link, "python.sh", [*args, plan.cmake_args or ""])
 
 
-def install_archive(link: Link, plan: ArchivePlan) -> bool:
+def install_archive(link: Link, plan: ArchivePlan, fetcher: str) -> bool:
     """An archive unpacked, and a look whether its llama-server runs. False: it was there.
+
+    Args:
+        fetcher: the source of get.py, for a node that has Python and nothing else to fetch with.
 
     Raises:
         SetupFailed, ConnectionLost, ResponseInvalid: as `install_package`.
@@ -36,17 +39,17 @@ def install_archive(link: Link, plan: ArchivePlan) -> bool:
         file = str(archive.path)
         if not link.local:
             # Asked first: it may be there, and an upload can be long.
-            if not _run(link, "archive.sh", _words(plan, "", False)):
+            if not _run(link, "archive.sh", _words(plan, "", False, fetcher)):
                 return False
             file, ours = _upload(link, plan.directory, archive.path), True
-    return _run(link, "archive.sh", _words(plan, file, ours))
+    return _run(link, "archive.sh", _words(plan, file, ours, fetcher))
 
 
-def _words(plan: ArchivePlan, file: str, ours: bool) -> list[str]:
+def _words(plan: ArchivePlan, file: str, ours: bool, fetcher: str) -> list[str]:
     source = (_HERE / "unpack.py").read_text(encoding="utf-8")
     archive = plan.archive
-    given = archive.sha256 or ""
-    return [plan.directory, archive.url or "", file, "yes" if ours else "", given, plan.pattern, source]
+    words = [plan.directory, archive.url or "", file, "yes" if ours else "", archive.sha256 or ""]
+    return [*words, plan.pattern, source, fetcher]
 
 
 def _upload(link: Link, directory: str, path: Path) -> str:

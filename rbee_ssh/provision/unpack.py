@@ -6,7 +6,9 @@ devices, setuid bits and owners are never taken over.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import shutil
 import stat
 import sys
@@ -16,16 +18,27 @@ from collections.abc import Iterator
 from typing import IO
 
 LARGEST = 32 << 30  # bytes unpacked: more than any build of llama.cpp, less than a zip bomb
+MOST = 50_000  # members, of which none needs to have a size
+DEEPEST = 64  # directories, one in the other
+LONGEST = 4096  # bytes of a link's target: a path
+TOO_LARGE = "the archive unpacks to more than {} bytes"
+MEMORY = 512 << 20  # bytes: a tar's header, or an xz's dictionary, can say that it has gigabytes
 
 
 def main(archive: str, directory: str) -> None:
     root = os.path.realpath(directory)
     links = []
     total = 0
-    for name, kind, mode, size, link, source in members(archive):
+    for number, (name, kind, mode, size, link, source) in enumerate(members(archive)):
         total += size
+        if size < 0:
+            sys.exit("the archive has a file that is shorter than nothing: " + ascii(name)[:200])
         if total > LARGEST:
-            sys.exit(f"the archive unpacks to more than {LARGEST} bytes")
+            sys.exit(TOO_LARGE.format(LARGEST))
+        if number >= MOST:
+            sys.exit(f"the archive has more than {MOST} files")
+        if name.count("/") > DEEPEST:
+            sys.exit("the archive has a directory that is too deep: " + ascii(name)[:200])
         place = os.path.normpath(os.path.join(root, name))
         if place == root and kind == "directory":
             continue
@@ -68,8 +81,14 @@ def members(archive: str) -> Iterator[tuple[str, str, int, int, str, IO[bytes] |
                 if info.is_dir():
                     yield info.filename, "directory", 0, 0, "", None
                 elif stat.S_ISLNK(mode):
-                    target = zipped.read(info).decode("utf-8", "surrogateescape")
-                    yield info.filename, "link", 0, 0, target, None
+                    with zipped.open(info) as opened_link:
+                        target = opened_link.read(LONGEST + 1)
+                    if len(target) > LONGEST:
+                        sys.exit(
+                            "the archive has a link that leads to more than a path: "
+                            + ascii(info.filename)[:200]
+                        )
+                    yield info.filename, "link", 0, 0, target.decode("utf-8", "surrogateescape"), None
                 else:
                     yield info.filename, "file", mode, info.file_size, "", zipped.open(info)
         return
@@ -88,12 +107,26 @@ def members(archive: str) -> Iterator[tuple[str, str, int, int, str, IO[bytes] |
             else:
                 yield member.name, "other", 0, 0, "", None
         # To the end, where gzip has its checksum.
-        while opened.fileobj.read(1 << 20):
-            pass
+        after = 0
+        for data in iter(lambda: opened.fileobj.read(1 << 20), b""):
+            after += len(data)
+            if after > LARGEST:
+                sys.exit(TOO_LARGE.format(LARGEST))
+
+
+def bound_memory() -> None:
+    """Have the system give us no more than MEMORY. macOS does not keep to it."""
+    for kind in (resource.RLIMIT_DATA, resource.RLIMIT_AS):
+        with contextlib.suppress(OSError, ValueError):
+            hard = resource.getrlimit(kind)[1]
+            resource.setrlimit(kind, (MEMORY if hard == resource.RLIM_INFINITY else min(MEMORY, hard), hard))
 
 
 if __name__ == "__main__":
+    bound_memory()
     try:
         main(*sys.argv[1:3])
+    except MemoryError:
+        sys.exit("the archive cannot be unpacked: it takes too much memory")
     except Exception as error:  # of four libraries, with no common kind
         sys.exit(f"the archive cannot be unpacked: {error}")

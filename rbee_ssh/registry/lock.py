@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +12,8 @@ from pathlib import Path
 
 from rbee_ssh import files
 from rbee_ssh.errors import RegistryLocked
+
+log = logging.getLogger("rbee.registry")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +76,10 @@ def locked(
     def on_wait() -> None:
         say("waiting for another command to let go of the registry")
 
+    began = time.monotonic()
     try:
         with files.locked(path, timeout=timeout, create=True, shared=shared, on_wait=on_wait) as descriptor:
+            log.debug("lock had after %.0f ms", (time.monotonic() - began) * 1000)
             signature = f"{os.getpid()} {_here()} {command}\n".encode()
             os.pwrite(descriptor, signature, 0)
             os.ftruncate(descriptor, len(signature))

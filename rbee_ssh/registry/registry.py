@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
@@ -17,17 +19,18 @@ from rbee_ssh.places import state_directory
 from rbee_ssh.registry import worker_entry as entries
 from rbee_ssh.registry.lock import locked
 from rbee_ssh.registry.worker_entry import WorkerEntry
-from rbee_ssh.reporter import Reporter
 
 if TYPE_CHECKING:
     from tinydb.table import Table
 
     from rbee_ssh.registry.storage import Database
+    from rbee_ssh.reporter import Reporter
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 MAX_FACTS = 256  # oldest written goes first; a node has a handful
+log = logging.getLogger("rbee.registry")
 _CLIENT_ID = re.compile(r"[0-9a-f]{16}")
 
 
@@ -82,24 +85,27 @@ class Registry:
         entries_there = [entry for entry in self._stored().values() if node is None or entry.node == node]
         return sorted(entries_there, key=lambda entry: entry.created)
 
-    def find(self, worker_id: str) -> WorkerEntry | None:
-        """The worker with this id."""
-        return self._stored().get(worker_id)
+    def with_id(self, worker_id: str) -> list[WorkerEntry]:
+        """The workers with this id: one, or that of a machine with two names under each, oldest first."""
+        return [entry for entry in self.workers() if entry.id == worker_id]
 
     def warm(self, request: str) -> list[WorkerEntry]:
         """Workers to try first for a request with this fingerprint, newest first; none that has ended."""
         return entries.warm(self._stored().values(), request)
 
     def put(self, entry: WorkerEntry) -> None:
-        """Remembers `entry`, in the place of the one with its id, whose requests it inherits."""
+        """Remembers `entry`, in the place of the one of its node with its id, whose requests it inherits."""
+        log.debug("remember worker %s on %s", entry.id, entry.node)
         self._change(lambda stored: entries.put(stored, entry))
 
-    def forget(self, worker_id: str) -> None:
+    def forget(self, node: str, worker_id: str) -> None:
         """Forgets the worker, if it is known."""
-        self._change(lambda stored: {key: entry for key, entry in stored.items() if key != worker_id})
+        log.debug("forget worker %s", worker_id)
+        self._change(lambda stored: {key: it for key, it in stored.items() if key != (node, worker_id)})
 
     def sync_node(self, node: str, present: list[WorkerEntry]) -> None:
         """Replaces everything remembered of `node` by what it has now; surviving ids keep their requests."""
+        log.debug("%s has %d workers", node, len(present))
         self._change(lambda stored: entries.synced(stored, node, present))
 
     def facts(self, key: str) -> dict[str, Any] | None:
@@ -110,6 +116,15 @@ class Registry:
             return dict(document) if document is not None else None
 
         return self._read(look)
+
+    def facts_under(self, prefix: str) -> list[dict[str, Any]]:
+        """What is kept under the keys that begin so, written last first."""
+
+        def look(database: Database) -> list[dict[str, Any]]:
+            table = database.table("facts")
+            return [dict(document) for document in table if str(document.doc_id).startswith(prefix)]
+
+        return (self._read(look) or [])[::-1]
 
     def put_facts(self, key: str, value: dict[str, Any]) -> None:
         """Keeps a JSON object under a key. The 256 keys written last are kept.
@@ -163,13 +178,16 @@ class Registry:
             self._report_unusable(problem)
             return made
 
-    def _stored(self) -> dict[str, WorkerEntry]:
+    def _stored(self) -> entries.Workers:
         return self._read(_workers) or {}
 
-    def _change(self, change: Callable[[dict[str, WorkerEntry]], dict[str, WorkerEntry]]) -> None:
+    def _change(self, change: Callable[[entries.Workers], entries.Workers]) -> None:
         def apply(database: Database) -> None:
             after = change(_workers(database))
-            _refill(database.table("workers"), {key: entries.encode(entry) for key, entry in after.items()})
+            # A name for each, which nobody reads: an entry says its node and id itself.
+            named = {" ".join(key): entries.encode(entry) for key, entry in after.items()}
+            _refill(database.table("workers"), named)
+            _refill(database.table("private"), {" ".join(key): {} for key, it in after.items() if it.private})
 
         self._write(apply)
 
@@ -239,9 +257,14 @@ class Registry:
             report(text)
 
 
-def _workers(database: Database) -> dict[str, WorkerEntry]:
+def _workers(database: Database) -> entries.Workers:
+    private = {str(document.doc_id) for document in database.table("private")}
     decoded = (entries.decode(document) for document in database.table("workers"))
-    return {entry.id: entry for entry in decoded if entry is not None}
+    return {
+        entry.key: replace(entry, private=" ".join(entry.key) in private)
+        for entry in decoded
+        if entry is not None
+    }
 
 
 def _refill(table: Table, documents: Mapping[str, Mapping[str, Any]]) -> None:

@@ -19,6 +19,7 @@ class WorkerEntry:
 
     `requests` are fingerprints of requests that led to this worker, oldest first. `started` and `boot_id`
     are the tokens that tell a reused pid and a rebooted node. `lease` is in seconds, `created` a Unix time.
+    `private`: its socket lies where nobody else can ever have put one.
     """
 
     id: str
@@ -41,6 +42,11 @@ class WorkerEntry:
     context: int | None
     parallel: int
     created: float
+    private: bool = False
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.node, self.id
 
     @property
     def ended(self) -> bool:
@@ -63,7 +69,7 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "float": _number,
     "tuple[str, ...]": lambda value: isinstance(value, list) and all(isinstance(item, str) for item in value),
 }
-_SHAPE = {field.name: _CHECKS[str(field.type)] for field in fields(WorkerEntry)}
+_SHAPE = {known.name: _CHECKS[str(known.type)] for known in fields(WorkerEntry) if known.name != "private"}
 
 
 def encode(entry: WorkerEntry) -> dict[str, Any]:
@@ -76,7 +82,8 @@ def decode(document: Mapping[str, Any]) -> WorkerEntry | None:
     """The entry a document holds; None when a field is missing, unknown or of the wrong type.
 
     A newer version may write more fields under the same schema. Such an entry is not guessed at: the
-    node tells it again.
+    node tells it again. So `private` is not among them: it stands in a table of its own, and older versions
+    read an entry as ever.
     """
     if document.keys() != _SHAPE.keys() or not all(check(document[name]) for name, check in _SHAPE.items()):
         return None
@@ -84,23 +91,26 @@ def decode(document: Mapping[str, Any]) -> WorkerEntry | None:
 
 
 def with_requests(entry: WorkerEntry, stored: WorkerEntry | None) -> WorkerEntry:
-    """`entry` that also answers the requests which `stored` is remembered for, oldest first."""
-    requests = dict.fromkeys((*(stored.requests if stored else ()), *entry.requests))
-    return replace(entry, requests=tuple(requests)[-MAX_REQUESTS:])
+    """`entry` that also answers the requests which `stored` is remembered for, oldest first; not those of
+    another node, which may have read the id somewhere."""
+    before = stored.requests if stored is not None and stored.node == entry.node else ()
+    known = dict.fromkeys((*before, *entry.requests))
+    return replace(entry, requests=tuple(known)[-MAX_REQUESTS:])
 
 
-def put(stored: Mapping[str, WorkerEntry], entry: WorkerEntry) -> dict[str, WorkerEntry]:
-    """`stored` with `entry` inserted, or in the place of the one with its id."""
-    return {**stored, entry.id: with_requests(entry, stored.get(entry.id))}
+Workers = Mapping[tuple[str, str], WorkerEntry]  # by node and id: what a node tells is of that node alone
 
 
-def synced(
-    stored: Mapping[str, WorkerEntry], node: str, present: Iterable[WorkerEntry]
-) -> dict[str, WorkerEntry]:
-    """`stored` after `node` named all of its workers: what it did not name is gone."""
-    elsewhere = {entry.id: entry for entry in stored.values() if entry.node != node}
-    here = (with_requests(replace(entry, node=node), stored.get(entry.id)) for entry in present)
-    return elsewhere | {entry.id: entry for entry in here}
+def put(stored: Workers, entry: WorkerEntry) -> dict[tuple[str, str], WorkerEntry]:
+    """`stored` with `entry` inserted, or in the place of the one of that node with its id."""
+    return {**stored, entry.key: with_requests(entry, stored.get(entry.key))}
+
+
+def synced(stored: Workers, node: str, told: Iterable[WorkerEntry]) -> dict[tuple[str, str], WorkerEntry]:
+    """`stored` after `node` told all of its workers: what it did not name is gone."""
+    elsewhere = {known.key: known for known in stored.values() if known.node != node}
+    here = (replace(entry, node=node) for entry in told)
+    return elsewhere | {entry.key: with_requests(entry, stored.get(entry.key)) for entry in here}
 
 
 def warm(stored: Iterable[WorkerEntry], request: str) -> list[WorkerEntry]:

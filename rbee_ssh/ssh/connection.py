@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket as sockets
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from rbee_ssh.errors import ConnectionLost
 from rbee_ssh.inventory import Timeouts
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
+Proof: TypeAlias = Callable[[], Awaitable[bool]]
 
 # Linux only. Elsewhere what is said below is not so, or there is no remedy.
 _QUICKACK: int | None = getattr(sockets, "TCP_QUICKACK", None)
@@ -79,12 +80,15 @@ class Connection:
 
     @contextlib.asynccontextmanager
     async def stream(
-        self, socket: str | None, port: int | None
+        self, socket: str | None, port: int | None, proof: Proof | None = None
     ) -> AsyncIterator[tuple[asyncssh.SSHReader[bytes], asyncssh.SSHWriter[bytes]]]:
         """A byte stream to a UNIX socket of the node, or to a port of its 127.0.0.1.
 
+        Args:
+            proof: asked once the channel is open, whether it leads to whom it is meant for.
+
         Raises:
-            ChannelRefused: the channel did not open within `timeouts.http_connect` seconds.
+            ChannelRefused: the channel did not open within `timeouts.http_connect` s, or leads elsewhere.
             ConnectionLost: there is no connection any more.
         """
         self.acknowledge_soon()
@@ -105,6 +109,8 @@ class Connection:
         except (asyncssh.Error, OSError) as error:
             raise self.lost(error) from error
         try:
+            if proof is not None and not await proof():
+                raise ChannelRefused("what listens there is not the worker")
             yield reader, writer
         finally:
             # abort, not close: the engine is to see the end at once, also in the middle of an answer.

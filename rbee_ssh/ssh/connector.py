@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import logging
 import os
 import random
 import re
@@ -27,6 +28,8 @@ RETRY_WAITS = (0.2, 0.4)
 DROPPED_WAITS = (0.2, 0.5, 1.0, 2.0)
 # Files that a connection may take: its socket, one to the agent, a ProxyCommand's pipes.
 FILES_PER_NODE = 5
+
+log = logging.getLogger("rbee.ssh")
 
 
 class Connector:
@@ -61,6 +64,7 @@ class Connector:
             from rbee_ssh.ssh import embedded
 
             ssh, server = await embedded.serve()
+            log.info("%s: served in this process", node.name)
             seconds = time.monotonic() - started
             return Connection(node.name, ssh, self.timeouts, connect_seconds=seconds, server=server)
         target = destination.of_node(node)
@@ -103,9 +107,23 @@ class Connector:
                 async with self.gate(target).entered():
                     began = time.monotonic()
                     ssh = await login(target, tunnel, self.timeouts)
-                    return ssh, time.monotonic() - began
+                    seconds = time.monotonic() - began
+                    log.info(
+                        "%s: opened %s port %d as %s%s in %.0f ms",
+                        target.label,
+                        target.host,
+                        target.port,
+                        target.user,
+                        "".join(f" through {hop}" for hop in target.hops),
+                        seconds * 1000,
+                    )
+                    return ssh, seconds
+            except NodeFault as error:
+                log.info("%s: refused: %s", target.label, error.code)
+                raise
             except (OSError, asyncssh.Error) as error:
                 attempts.append(reason(error))
+                log.info("%s: try %d: %s", target.label, number + 1, attempts[-1])
                 dropped = _dropped(error)
                 waits = DROPPED_WAITS if dropped else _waits(tries)
                 if number >= len(waits):

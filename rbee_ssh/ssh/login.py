@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import platform
 import time
 from typing import Any
@@ -13,8 +14,7 @@ from rbee_ssh.ssh import destination, identities, known_hosts
 from rbee_ssh.ssh.destination import Destination
 from rbee_ssh.ssh.identities import Agent, Identities
 from rbee_ssh.ssh.known_hosts import KnownHosts
-from rbee_ssh.ssh.lean import asyncssh
-from rbee_ssh.ssh.packets import streamline
+from rbee_ssh.ssh.lean import asyncssh, streamline
 from rbee_ssh.ssh.quote import quote, ssh_words
 
 # With keepalive_count_max N asyncssh gives up after N + 1 intervals: 45 s at the default of 15.
@@ -30,6 +30,7 @@ _CIPHERS = (
     "aes256-ctr",
 )
 
+log = logging.getLogger("rbee.ssh")
 
 _Keys = list[asyncssh.SSHKey]
 
@@ -83,6 +84,9 @@ class _Client(asyncssh.SSHClient):
 
         conn._validate_openssh_host_certificate = validate  # type: ignore[method-assign, assignment]
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        log.info("%s: %s", self._target.label, "closed" if exc is None else f"lost: {exc}")
+
     def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
         self.presented = key
         return False
@@ -111,6 +115,7 @@ async def login(
         # asyncssh leaves that to the server, and unpacks whatever a packet becomes: 100 KiB may be 100 MiB.
         options["compression_algs"] = ["none"]
     async with identities.offer(target) as offered:
+        log.debug("%s: login as %s, %d keys to offer", target.label, target.user, len(offered.keys))
         try:
             ssh = await asyncssh.connect(
                 target.alias,
@@ -137,6 +142,9 @@ async def login(
                 x11_forwarding=False,
                 request_pty=False,
                 command=None,
+                # SendEnv and SetEnv would put a token into a worker's environment, where it stays.
+                send_env=None,
+                env=None,
                 **options,
             )
             streamline(ssh)

@@ -4,27 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rbee_ssh import inventory as inventories
 from rbee_ssh.inventory import Inventory
-from rbee_ssh.registry import Registry, WorkerEntry
-from rbee_ssh.reporter import Reporter
 from rbee_ssh.ssh.connection import Connection
 from rbee_ssh.ssh.connector import Connector
 
+if TYPE_CHECKING:
+    from rbee_ssh.registry import Registry
+    from rbee_ssh.reporter import Reporter
+
 LATER = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class ServingWorker:
-    """A worker that is ready, as far as is known, and the way to it."""
-
-    connection: Connection
-    entry: WorkerEntry
-    reused: bool
 
 
 class ConnectionPool:

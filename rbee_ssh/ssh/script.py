@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import secrets
+import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +21,19 @@ MAX_LINES = 50_000  # of a byte or two each they would take fifty times the memo
 MAX_NOISE = 256 * 1024
 # sshd refuses a session over MaxSessions; the one in the way is usually about to end.
 SESSION_WAITS = (0.1, 0.3, 1.0, 2.0)
+
+log = logging.getLogger("rbee.script")
+
+
+class Script(str):
+    """A script's text, and what the log calls it."""
+
+    def __new__(cls, text: str, name: str) -> Script:
+        script = super().__new__(cls, text)
+        script.name = name
+        return script
+
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +193,8 @@ async def running(
     text = wrap(body, args, marker, payload=payload)
     async with connection.sessions:
         process = await _session(connection)
-        stderr = None if errors else asyncio.ensure_future(_errors(process))
+        began = time.monotonic()
+        told = None if errors else asyncio.ensure_future(_errors(process))
         try:
             # A login shell may have ended by now: what it said, or that there is no marker, tells.
             with contextlib.suppress(OSError):
@@ -187,21 +203,29 @@ async def running(
                     process.stdin.write_eof()
             try:
                 async with asyncio.timeout(connection.timeouts.start):
-                    rest = await _after_marker(connection, process, b"\n" + marker.encode() + b"\n", stderr)
+                    rest = await _after_marker(connection, process, b"\n" + marker.encode() + b"\n", told)
             except TimeoutError:
                 raise _unusable(connection, "no answer from sh", b"", None) from None
-            yield RunningScript(connection, process, rest, stderr)
+            yield RunningScript(connection, process, rest, told)
         except BaseException:
             process.channel.abort()  # not what is still on its way in either direction
             raise
         finally:
             process.close()
-            if stderr is not None:
-                stderr.cancel()
-                await asyncio.wait([stderr])
+            if told is not None:
+                told.cancel()
+                await asyncio.wait([told])
             with contextlib.suppress(asyncssh.Error, OSError, TimeoutError):
                 async with asyncio.timeout(2):
                     await process.wait_closed()
+            # Neither its arguments nor its output: both may hold what is nobody's business.
+            log.debug(
+                "%s on %s: %.0f ms, %s",
+                body.name if isinstance(body, Script) else body.split(None, 1)[0],
+                connection.name,
+                (time.monotonic() - began) * 1000,
+                "cut off" if process.returncode is None else f"exit status {process.returncode}",
+            )
 
 
 async def run(
@@ -247,8 +271,9 @@ async def _session(connection: Connection) -> asyncssh.SSHClientProcess[bytes]:
     for wait in (*SESSION_WAITS, None):
         connection.acknowledge_soon()
         try:
+            # None, not an empty tuple: for that asyncssh would take SendEnv and SetEnv of ssh_config.
             opening = connection.ssh.create_process(
-                "sh", encoding=None, request_pty=False, send_env=(), env={}
+                "sh", encoding=None, request_pty=False, send_env=None, env=None
             )
             async with asyncio.timeout(connection.timeouts.start):
                 return await kept(opening, lambda late: late.close())
@@ -270,11 +295,11 @@ async def _session(connection: Connection) -> asyncssh.SSHClientProcess[bytes]:
 
 async def _errors(process: asyncssh.SSHClientProcess[bytes]) -> bytes:
     """What goes to stderr. What is too much is read, too: else nothing more would come on stdout."""
-    output = b""
+    told = b""
     with contextlib.suppress(asyncssh.Error, OSError):
         while data := await process.stderr.read(65536):
-            output += data[: MAX_NOISE - len(output)]
-    return output
+            told += data[: MAX_NOISE - len(told)]
+    return told
 
 
 async def _after_marker(
@@ -296,8 +321,8 @@ async def _after_marker(
             await process.wait_closed()
             raise _unusable(connection, "sh did not run", seen + error_text[:4096], process.returncode)
         seen += data
-        before, mark, rest = seen.partition(marker)
-        if mark:
+        before, found, rest = seen.partition(marker)
+        if found:
             return rest
         if len(before) > MAX_NOISE:
             raise _unusable(connection, "endless output instead of sh", before[:400], None)
@@ -306,9 +331,9 @@ async def _after_marker(
 def _unusable(connection: Connection, what: str, came: bytes, status: int | None) -> ShellUnusable:
     text = " ".join(came.decode("utf-8", "replace").split())[:200]
     ended = "" if status is None else f" (exit status {status})"
-    words = f"; it said: {text}" if text else ""
+    said = f"; it said: {text}" if text else ""
     return ShellUnusable(
-        f"node {connection.name!r}: {what}{ended}{words}",
+        f"node {connection.name!r}: {what}{ended}{said}",
         hint=f"ssh to {connection.name} by hand and run `sh`: the login needs a shell, not nologin "
         "or a forced command",
         details={"node": connection.name, "output": text, "status": status},

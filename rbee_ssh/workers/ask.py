@@ -12,31 +12,24 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from rbee_ssh.errors import (
-    ApiKeyRejected,
-    RbeeError,
-    RequestRefused,
-    ResponseInvalid,
-    WorkerBusy,
-    WorkerStalled,
-)
-from rbee_ssh.registry import Registry
-from rbee_ssh.reporter import Reporter
+from rbee_ssh.errors import ApiKeyRejected, RbeeError, RequestRefused, ResponseInvalid, WorkerStalled
 from rbee_ssh.ssh import http
 from rbee_ssh.ssh.connection import ChannelRefused
-from rbee_ssh.ssh.pool import ConnectionPool, ServingWorker
-from rbee_ssh.workers import chat
-from rbee_ssh.workers.chat import EventParser, ResponseStats, ServerEvent
-from rbee_ssh.workers.types import Event, InferRequest, Started
+from rbee_ssh.workers import chat, ownership
+from rbee_ssh.workers.chat import ResponseStats
+from rbee_ssh.workers.types import Event, InferRequest, ServingWorker, Started
 
 if TYPE_CHECKING:
+    from rbee_ssh.reporter import Reporter
+    from rbee_ssh.ssh.pool import ConnectionPool
     from rbee_ssh.workers.records import Record
-
 
 T = TypeVar("T")
 
 # A tick of the worker's supervisor, and a bit: in less time nobody sees whether the worker moves.
 LOOK_SECONDS = 6.0
+# A first token takes longer than this for one of three reasons: a long prompt, a slow node, or a queue.
+QUEUE_SECONDS = 3.0
 
 
 class WorkerGone(Exception):
@@ -49,45 +42,26 @@ async def ask(
     """Send the request, and emit the answer as it comes.
 
     Raises:
-        Missed: the worker is not there any more, and nothing was emitted.
+        WorkerGone: the worker is not there any more, and nothing was emitted.
         ApiKeyRejected: it has another key by now.
         WorkerBusy: every slot is taken, and the request is not to wait.
         RbeeError: whatever ended the answer early.
     """
     connection, entry = serving.connection, serving.entry
-    target, body = chat.payload(request, entry.alias, entry.engine)
-    tally = ResponseStats(time.monotonic)
+    stats = ResponseStats(time.monotonic)
     started = False
     if not entry.api_key:
         raise WorkerGone
     if not request.wait:
+        from rbee_ssh.workers.slots import refuse_full
+
         await refuse_full(serving, pool.registry)
     try:
-        async with contextlib.AsyncExitStack() as stack:
-            asking = http.request(
-                connection,
-                "POST",
-                target,
-                socket=entry.socket,
-                port=entry.port,
-                headers={
-                    "Authorization": f"Bearer {entry.api_key}",
-                    "Content-Type": "application/json",
-                },
-                # Lone surrogates (bytes of argv that are not UTF-8) survive as JSON escapes.
-                body=json.dumps(body, ensure_ascii=True).encode(),
-            )
-            # llama.cpp's server sends not even a status line before it has the first token.
-            async with told(serving, pool.reporter):
-                answer = await _first(serving, stack.enter_async_context(asking))
-            if answer.status == 503:
-                raise WorkerGone
-            if answer.status != 200:
-                raise chat.refusal(answer.status, await _first(serving, answer.body()))
+        async with _answer(serving, request, pool.reporter) as answer:
             emit(Started(connection.name, entry.id, entry.model, entry.engine, serving.reused))
             started = True
             async for server_event in _events(serving, answer):
-                for event in tally.take(chat.read_event(*server_event)):
+                for event in stats.take(chat.read_event(server_event.data, server_event.name)):
                     emit(event)
     except ChannelRefused as error:
         raise WorkerGone from error
@@ -97,32 +71,59 @@ async def ask(
         # on this request, and so would the next one.
         if not started and (record is None or record.state not in ("dead", "failed")):
             raise WorkerGone from error
-        raise _crashed(serving, request, tally, record) from error
+        raise _crashed(serving, request, stats, record) from error
     except (RequestRefused, ResponseInvalid, ApiKeyRejected) as error:
         # An engine that is being stopped ends its streams with an error of its own.
-        refused = isinstance(error, RequestRefused)
-        if refused and started and not tally.finished and not await _alive(serving):
-            raise _crashed(serving, request, tally, await _ended(serving)) from error
-        _place(error, serving)
+        refused = isinstance(error, RequestRefused) and started and not stats.finished
+        if refused and not await _alive(serving):
+            raise _crashed(serving, request, stats, await _ended(serving)) from error
+        _explain(error, serving)
         raise
-    if not tally.finished:
-        if not tally.received and await _alive(serving):
-            # llama-cpp-python answers a prompt that is longer than the context with 200 and nothing.
-            raise RequestRefused(
-                f"worker {entry.id} on node {connection.name!r} gave an empty answer and no reason",
-                hint=f"a shorter prompt, or more than --context {entry.context}",
-                details={"node": connection.name, "worker": entry.id, "context": entry.context},
-            )
-        raise _crashed(serving, request, tally, await _ended(serving))
-    emit(tally.done())
+    if not stats.finished:
+        raise await _unfinished(serving, request, stats)
+    emit(stats.done())
 
 
-async def _events(serving: ServingWorker, answer: http.Response) -> AsyncIterator[tuple[str, str]]:
-    """(data, name) of the stream's events, none of which may be too long in coming."""
-    parser = EventParser()
+@contextlib.asynccontextmanager
+async def _answer(
+    serving: ServingWorker, request: InferRequest, reporter: Reporter
+) -> AsyncIterator[http.Response]:
+    """The worker's answer once it begins: a stream of events.
+
+    Raises:
+        WorkerGone: it is about to end.
+        RbeeError: it refuses.
+    """
+    entry = serving.entry
+    target, body = chat.payload(request, entry.alias, entry.engine)
+    asking = http.request(
+        serving.connection,
+        "POST",
+        target,
+        socket=entry.socket,
+        port=entry.port,
+        headers={"Authorization": f"Bearer {entry.api_key}", "Content-Type": "application/json"},
+        # Lone surrogates (bytes of argv that are not UTF-8) survive as JSON escapes.
+        body=json.dumps(body, ensure_ascii=True).encode(),
+        proof=ownership.proof(serving.connection, entry),
+    )
+    async with contextlib.AsyncExitStack() as stack:
+        # llama.cpp's server sends not even a status line before it has the first token.
+        async with queue_notice(serving, reporter):
+            answer = await _first(serving, stack.enter_async_context(asking))
+        if answer.status == 503:
+            raise WorkerGone
+        if answer.status != 200:
+            raise chat.refusal(answer.status, await _first(serving, answer.body()))
+        yield answer
+
+
+async def _events(serving: ServingWorker, answer: http.Response) -> AsyncIterator[http.ServerEvent]:
+    """The stream's events, none of which may be too long in coming."""
+    parser = http.EventParser()
     chunks = answer.chunks()
 
-    async def some() -> list[ServerEvent]:
+    async def some() -> list[http.ServerEvent]:
         """The next events, none at the end. Pings and half an event keep a connection open, no more."""
         while (chunk := await anext(chunks, None)) is not None:
             if events := parser.feed(chunk):
@@ -132,18 +133,13 @@ async def _events(serving: ServingWorker, answer: http.Response) -> AsyncIterato
     events = await _first(serving, some())
     while events:
         for event in events:
-            yield event.data, event.name
-        events = await _next(serving, some())
-
-
-async def _next(serving: ServingWorker, coming: Awaitable[T]) -> T:
-    """What is awaited, which may be no longer in coming than a token."""
-    limit = serving.connection.timeouts.between_tokens
-    try:
-        async with asyncio.timeout(limit):
-            return await coming
-    except TimeoutError:
-        raise _stalled(serving, f"no token for {limit:.0f} s") from None
+            yield event
+        limit = serving.connection.timeouts.between_tokens
+        try:
+            async with asyncio.timeout(limit):
+                events = await some()
+        except TimeoutError:
+            raise _stalled(serving, f"no token for {limit:.0f} s") from None
 
 
 async def _first(serving: ServingWorker, coming: Awaitable[T]) -> T:
@@ -166,7 +162,28 @@ async def _first(serving: ServingWorker, coming: Awaitable[T]) -> T:
             step.exception()  # looked at, or asyncio says at the end that nobody did
 
 
-def _place(error: RbeeError, serving: ServingWorker) -> None:
+@contextlib.asynccontextmanager
+async def queue_notice(serving: ServingWorker, reporter: Reporter) -> AsyncIterator[None]:
+    """Say once that the request is queued, if it still waits after QUEUE_SECONDS and that is why."""
+    notice = asyncio.create_task(_say_queued(serving, reporter))
+    try:
+        yield
+    finally:
+        notice.cancel()
+        # Not `await notice`: who is cancelled here would take it for the notice's end, and go on.
+        await asyncio.wait([notice])
+        if not notice.cancelled():
+            notice.result()
+
+
+async def _say_queued(serving: ServingWorker, reporter: Reporter) -> None:
+    await asyncio.sleep(QUEUE_SECONDS)
+    from rbee_ssh.workers.slots import say_queued
+
+    await say_queued(serving, reporter)
+
+
+def _explain(error: RbeeError, serving: ServingWorker) -> None:
     """Say of which worker the error speaks, and what to do about it."""
     worker, node = serving.entry.id, serving.connection.name
     if "context" in error.message:
@@ -184,6 +201,19 @@ def _stalled(serving: ServingWorker, what: str) -> WorkerStalled:
     )
 
 
+async def _unfinished(serving: ServingWorker, request: InferRequest, stats: ResponseStats) -> RbeeError:
+    """The stream ended, and the engine did not say that this is all."""
+    node, entry = serving.connection.name, serving.entry
+    if not stats.received and await _alive(serving):
+        # llama-cpp-python answers a prompt that is longer than the context with 200 and nothing.
+        return RequestRefused(
+            f"worker {entry.id} on node {node!r} gave an empty answer and no reason",
+            hint=f"a shorter prompt, or more than --context {entry.context}",
+            details={"node": node, "worker": entry.id, "context": entry.context},
+        )
+    return _crashed(serving, request, stats, await _ended(serving))
+
+
 async def _record(serving: ServingWorker) -> Record | None:
     from rbee_ssh.workers.records import record_of
 
@@ -194,8 +224,7 @@ def _moved(serving: ServingWorker, before: Record, now: Record, seconds: float) 
     from rbee_ssh import engines
     from rbee_ssh.workers.records import moved
 
-    engine = engines.by_name(serving.entry.engine)
-    return moved(before, now, seconds=seconds, share=engine.idle_cpu)
+    return moved(before, now, seconds=seconds, share=engines.by_name(serving.entry.engine).idle_cpu)
 
 
 async def _alive(serving: ServingWorker) -> bool:
@@ -215,89 +244,9 @@ async def _ended(serving: ServingWorker) -> Record | None:
 
 
 def _crashed(
-    serving: ServingWorker, request: InferRequest, tally: ResponseStats, record: Record | None
+    serving: ServingWorker, request: InferRequest, stats: ResponseStats, record: Record | None
 ) -> RbeeError:
     from rbee_ssh.workers import failures
 
-    return failures.crashed(
-        record,
-        serving.connection.name,
-        serving.entry.id,
-        tally.received,
-        request.sampling.max_tokens,
-    )
-
-
-# A first token takes longer than this for one of three reasons: a long prompt, a slow node, or a queue.
-PATIENCE_SECONDS = 3.0
-
-
-def slots(record: Record) -> int:
-    """How many requests the worker serves at the same time."""
-    parallel = record.spec.get("parallel")
-    return parallel if isinstance(parallel, int) and not isinstance(parallel, bool) and parallel > 0 else 1
-
-
-def full(record: Record, own: int = 0) -> bool:
-    """Whether every slot is taken by others.
-
-    Args:
-        own: how many of the worker's connections are this command's.
-    """
-    return record.state == "busy" and (record.number("connections") or 1) - own >= slots(record)
-
-
-def busy(record: Record, node: str, others: tuple[str, ...]) -> WorkerBusy:
-    """The error for who does not want to wait.
-
-    Args:
-        others: nodes with a worker of the same model, as far as is known here.
-    """
-    taken = slots(record)
-    which = "its slot is" if taken == 1 else f"all {taken} slots are"
-    return WorkerBusy(
-        f"worker {record.id} on node {node!r} is busy: {which} taken",
-        hint=f"rbee infer --node {others[0]} …" if others else "leave out --no-wait to wait for it",
-        details={"node": node, "worker": record.id, "slots": taken, "others": list(others)},
-    )
-
-
-async def refuse_full(serving: ServingWorker, registry: Registry) -> None:
-    """Look at the worker, for a request that is not to wait.
-
-    Raises:
-        WorkerBusy: every slot is taken.
-        NodeFault: the connection or its shell.
-    """
-    from rbee_ssh.workers.records import record_of
-
-    node = serving.connection.name
-    record = await record_of(serving.connection, serving.entry.id)
-    if record is not None and full(record):
-        known = await registry.off_loop(registry.workers)
-        same = {entry.node for entry in known if entry.model == serving.entry.model and entry.node != node}
-        raise busy(record, node, tuple(sorted(same)))
-
-
-@contextlib.asynccontextmanager
-async def told(serving: ServingWorker, reporter: Reporter) -> AsyncIterator[None]:
-    """Say once that the request is queued, if it still waits after PATIENCE_SECONDS and that is why."""
-    teller = asyncio.create_task(_tell(serving, reporter))
-    try:
-        yield
-    finally:
-        teller.cancel()
-        # Not `await teller`: who is cancelled here would take it for the teller's end, and go on.
-        await asyncio.wait([teller])
-        if not teller.cancelled():
-            teller.result()
-
-
-async def _tell(serving: ServingWorker, reporter: Reporter) -> None:
-    await asyncio.sleep(PATIENCE_SECONDS)
-    from rbee_ssh.workers.records import record_of
-
-    with contextlib.suppress(RbeeError):  # whatever is wrong with the connection ends the request itself
-        record = await record_of(serving.connection, serving.entry.id)
-        if record is not None and full(record, own=1):
-            reporter.say(f"queued: worker {record.id} on {serving.connection.name} is answering others")
+    node, max_tokens = serving.connection.name, request.sampling.max_tokens
+    return failures.crashed(record, node, serving.entry.id, stats.received, max_tokens)

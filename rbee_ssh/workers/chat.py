@@ -6,12 +6,12 @@ Pure. Recorded answers of each engine stand in tests/unit/workers/answers/.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from rbee_ssh.errors import ApiKeyRejected, RbeeError, RequestRefused, ResponseInvalid
+from rbee_ssh.ssh.http import one_line
 from rbee_ssh.workers.types import Done, Event, InferRequest, Sampling, Thinking, Token
 
 CHAT_PATH = "/v1/chat/completions"
@@ -75,7 +75,7 @@ def payload(request: InferRequest, alias: str, engine: str) -> tuple[str, dict[s
 
 
 def _sampling(sampling: Sampling) -> dict[str, Any]:
-    said = {
+    values = {
         "max_tokens": sampling.max_tokens,
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
@@ -84,7 +84,7 @@ def _sampling(sampling: Sampling) -> dict[str, Any]:
         "seed": sampling.seed,
         "stop": list(sampling.stop) or None,
     }
-    return {name: value for name, value in said.items() if value is not None}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def read_event(data: str, name: str = "message") -> Piece:
@@ -101,19 +101,19 @@ def read_event(data: str, name: str = "message") -> Piece:
     if data.strip() == _END:
         return Piece(end=True)
     try:
-        said = json.loads(data)
+        event = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise _invalid("not JSON", data) from error
-    if not isinstance(said, dict):
+    if not isinstance(event, dict):
         raise _invalid("not a JSON object", data)
-    if name == "error" or said.get("error"):
+    if name == "error" or event.get("error"):
         raise RequestRefused(
-            f"the engine refused the request: {_complaint(said)}", details={"received": one_line(data)}
+            f"the engine refused the request: {_complaint(event)}", details={"received": one_line(data)}
         )
-    choices = said.get("choices")
+    choices = event.get("choices")
     if not isinstance(choices, list):
         raise _invalid("no choices", data)
-    tokens, prompt_tokens = _usage(said.get("usage"))
+    tokens, prompt_tokens = _usage(event.get("usage"))
     if not choices:
         return Piece(tokens=tokens, prompt_tokens=prompt_tokens)
     choice = choices[0]
@@ -140,21 +140,21 @@ def refusal(status: int, body: bytes) -> RbeeError:
     """The error that an HTTP answer other than 200 stands for, with the engine's own words on one line."""
     text = body.decode("utf-8", "replace")
     try:
-        said = json.loads(text)
+        answer = json.loads(text)
     except (ValueError, RecursionError):
-        said = None
-    complaint = _complaint(said) if isinstance(said, dict) else one_line(text) or "no reason given"
+        answer = None
+    complaint = _complaint(answer) if isinstance(answer, dict) else one_line(text) or "no reason given"
     details = {"status": status, "received": one_line(text)}
     if status in (401, 403):
         return ApiKeyRejected(f"the worker did not accept its API key: {complaint}", details=details)
-    if isinstance(said, dict):
+    if isinstance(answer, dict):
         return RequestRefused(f"the engine refused the request: {complaint}", details=details)
     return ResponseInvalid(f"the worker answered with HTTP status {status}: {complaint}", details=details)
 
 
-def _complaint(said: dict[str, Any]) -> str:
+def _complaint(answer: dict[str, Any]) -> str:
     """The engine's message: {"error":{"message"}}, {"error":"…"}, {"message"}, or FastAPI's {"detail"}."""
-    error = said.get("error") or said
+    error = answer.get("error") or answer
     if isinstance(error, dict):
         error = error.get("message") or error.get("detail") or error
     return one_line(error if isinstance(error, str) else json.dumps(error, ensure_ascii=False))
@@ -180,133 +180,6 @@ def _invalid(why: str, data: str) -> ResponseInvalid:
         f"the worker sent an event that no llama.cpp server sends ({why}): {one_line(data)}",
         details={"received": one_line(data)},
     )
-
-
-MAX_EVENT_BYTES = 1 << 20  # of one line, and of the data of one event
-
-_LINE_END = re.compile(rb"\r\n|\n|\r")
-_IGNORED = frozenset({b"id", b"retry"})  # of use only to a client that reconnects
-_SHOWN_CHARACTERS = 200
-
-
-@dataclass(frozen=True, slots=True)
-class ServerEvent:
-    """One event. `name` is "message" unless the server named it."""
-
-    data: str
-    name: str = "message"
-
-
-def one_line(text: str) -> str:
-    """`text` with its line breaks and runs of blanks folded into one blank, cut to about 200 characters."""
-    folded = " ".join(text[: 8 * _SHOWN_CHARACTERS].split())
-    return folded if len(folded) <= _SHOWN_CHARACTERS else folded[: _SHOWN_CHARACTERS - 1] + "…"
-
-
-class EventParser:
-    """Turns chunks of a response body into events as soon as each is whole.
-
-    Lines end with LF, CRLF or CR, as the specification has it. Bytes that are not UTF-8 become U+FFFD: one
-    broken character is no reason to lose an answer. A field the specification does not know means that the
-    other end is no event stream, and is refused; llama.cpp's `error:` lines of some versions are the
-    exception, and arrive as an event named "error".
-    """
-
-    def __init__(self) -> None:
-        self._pending = bytearray()  # the start of a line whose end has not come yet
-        self._searched = 0  # no line end before this offset of _pending
-        self._after_cr = False  # a LF that comes next belongs to the CR before it
-        self._first_line = True
-        self._name = ""
-        self._data: list[bytes] = []
-        self._size = 0
-
-    def feed(self, chunk: bytes) -> list[ServerEvent]:
-        """The events that this chunk completes.
-
-        Raises:
-            ResponseInvalid: a line or an event is longer than MAX_EVENT_BYTES, or this is no event stream.
-        """
-        if self._after_cr and chunk:
-            self._after_cr = False
-            chunk = chunk.removeprefix(b"\n")
-        self._pending += chunk
-        events: list[ServerEvent] = []
-        start = 0
-        for end in _LINE_END.finditer(self._pending, self._searched):
-            self._line(bytes(self._pending[start : end.start()]), events)
-            start = end.end()
-        if start and start == len(self._pending):
-            self._after_cr = self._pending.endswith(b"\r")
-        del self._pending[:start]
-        self._searched = len(self._pending)
-        if self._searched > MAX_EVENT_BYTES:
-            raise self._too_long(bytes(self._pending[:_SHOWN_CHARACTERS]))
-        return events
-
-    def close(self) -> list[ServerEvent]:
-        """What the end of the stream completes: an event that lacks its blank line, or its last line end.
-
-        Such an event may also have been cut in the middle by a server that died: whoever reads it must reckon
-        with half a JSON text.
-
-        Raises:
-            ResponseInvalid: as `feed`.
-        """
-        events: list[ServerEvent] = []
-        if self._pending:
-            self._line(bytes(self._pending), events)
-            self._pending.clear()
-            self._searched = 0
-        self._dispatch(events)
-        return events
-
-    def _line(self, line: bytes, events: list[ServerEvent]) -> None:
-        if self._first_line:
-            self._first_line = False
-            line = line.removeprefix(b"\xef\xbb\xbf")
-        if len(line) > MAX_EVENT_BYTES:
-            raise self._too_long(line)
-        if not line:
-            self._dispatch(events)
-            return
-        if line.startswith(b":"):
-            return
-        field, _, value = line.partition(b":")
-        value = value.removeprefix(b" ")
-        if field in (b"data", b"error"):
-            if field == b"error":
-                self._name = "error"
-            self._data.append(value)
-            self._size += len(value) + 1
-            if self._size > MAX_EVENT_BYTES:
-                raise self._too_long(value)
-        elif field == b"event":
-            self._name = value.decode("utf-8", "replace")
-        elif field not in _IGNORED:
-            raise ResponseInvalid(
-                f"the worker answered with something that is no event stream: {_shown(line)}",
-                details={"received": _shown(line)},
-            )
-
-    def _dispatch(self, events: list[ServerEvent]) -> None:
-        if self._data:
-            data = b"\n".join(self._data).decode("utf-8", "replace")
-            events.append(ServerEvent(data, self._name or "message"))
-        self._data.clear()
-        self._size = 0
-        self._name = ""
-
-    @staticmethod
-    def _too_long(start: bytes) -> ResponseInvalid:
-        return ResponseInvalid(
-            f"the worker sent a single event of more than {MAX_EVENT_BYTES} bytes, starting: {_shown(start)}",
-            details={"limit_bytes": MAX_EVENT_BYTES},
-        )
-
-
-def _shown(raw: bytes) -> str:
-    return one_line(raw[: 8 * _SHOWN_CHARACTERS].decode("utf-8", "replace"))
 
 
 # Pieces closer together than this came in one read: their distance says nothing about the engine's speed.

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rbee_ssh.errors import RbeeError
 from rbee_ssh.node.scripts import LIB, LOOK, compose
-from rbee_ssh.ssh import script
 from rbee_ssh.ssh.pool import ConnectionPool
 from rbee_ssh.workers import records
-from rbee_ssh.workers.records import complain, remember
-from rbee_ssh.workers.stop import STOP
+from rbee_ssh.workers.records import STOP
 
 CLEANUP = Path(__file__).with_name("cleanup.sh")
-BODY = compose(
-    LIB,
-    LOOK,
-    STOP,
-    CLEANUP,
-    then='rbee_init && rbee_cleanup "$@" && rbee_show_all',
-)
+BODY = compose(LIB, LOOK, STOP, CLEANUP, then='rbee_init && rbee_cleanup "$@" && rbee_show_all')
+log = logging.getLogger("rbee.worker")
 JUST_USED = "used a moment ago"  # what keeps a worker whose idle time, counted in ticks, is long enough
 
 
@@ -60,32 +54,31 @@ async def _cleanup(pool: ConnectionPool, *, idle: float, dry_run: bool, any_owne
     pruned: list[str] = []
     unreachable: dict[str, RbeeError] = {}
 
-    async def one(name: str) -> None:
+    async def clean(name: str) -> None:
         try:
             connection = await pool.connect(name, tries=1)
-            result = await script.run(connection, BODY, args, timeout=term + 60)
-            seen = records.parse(result.stdout.split("\n"))
-            complain(connection, seen)
+            snapshot = await records.run(connection, BODY, args, timeout=term + 60)
         except RbeeError as error:
             unreachable[name] = error
             return
-        await remember(pool, name, seen)
-        for word, worker_id, why in seen.results:
-            if word == "stopped":
+        await records.remember(pool, name, snapshot)
+        for outcome, worker_id, why in snapshot.results:
+            log.info("%s: clean up worker %s: %s %s", name, worker_id, outcome, why)
+            if outcome == "stopped":
                 stopped.append(worker_id)
-            elif word == "kept":
+            elif outcome == "kept":
                 kept.append((worker_id, why))
-            elif word == "alive":
+            elif outcome == "alive":
                 kept.append((worker_id, "was killed, and is still there"))
-            elif word == "pruned":
+            elif outcome == "pruned":
                 pruned.append(worker_id)
-            elif word == "forced":
+            elif outcome == "forced":
                 pool.reporter.warn(f"worker {worker_id} on {name} did not end on TERM and was killed")
 
-    await asyncio.gather(*(one(name) for name in pool.inventory.nodes))
+    await asyncio.gather(*(clean(name) for name in pool.inventory.nodes))
     # A machine that stands in the inventory under two names told everything twice.
-    over = {*stopped, *pruned}
-    left = {worker_id: why for worker_id, why in kept if worker_id not in over}
+    gone = {*stopped, *pruned}
+    left = {worker_id: why for worker_id, why in kept if worker_id not in gone}
     return CleanupReport(
         tuple(dict.fromkeys(stopped)), tuple(left.items()), tuple(dict.fromkeys(pruned)), unreachable
     )

@@ -25,8 +25,6 @@ _MODEL_LINES = (
     "unknown model architecture",
     "gguf_init",
 )
-
-
 # llama.cpp says "failed to load model" then, too.
 _MEMORY_LINES = (
     "out of memory",
@@ -42,7 +40,7 @@ def start_failed(record: Record, node: str, engine: str) -> RbeeError:
     """The engine ended before it was ready."""
     status = record.number("exit")
     ended = in_words(status) if status is not None else "it vanished: killed, or the node was rebooted"
-    last = [line for line in record.log if line.strip()][-8:]
+    last = _last(record)
     log = record.text("directory") + "/log"
     details = {
         "node": node,
@@ -52,34 +50,36 @@ def start_failed(record: Record, node: str, engine: str) -> RbeeError:
         "log": log,
         "last_lines": last,
     }
-    told = f"on node {node!r}, {engine} ended before it was ready: {ended}"
-    text = told + "".join(f"\n  | {line}" for line in last)
+    text = f"on node {node!r}, {engine} ended before it was ready: {ended}"
+    text += "".join(f"\n  | {line}" for line in last)
     hint = f"rbee workers logs {record.id}"
     if status in _BROKEN:
         return EngineBroken(text, hint=hint, details=details)
-    if status not in (134, 137, 139) and _told(last, _MODEL_LINES) and not _told(record.log, _MEMORY_LINES):
+    if (
+        status not in (134, 137, 139)
+        and _any_says(last, _MODEL_LINES)
+        and not _any_says(record.log, _MEMORY_LINES)
+    ):
         return ModelInvalid(text, hint=hint, details=details)
     return WorkerStartFailed(text, hint=hint, details=details)
 
 
-def _told(lines: Iterable[str], signs: Iterable[str]) -> bool:
+def _any_says(lines: Iterable[str], signs: Iterable[str]) -> bool:
     return any(sign in line.lower() for line in lines for sign in signs)
 
 
-def start_timeout(record: Record | None, node: str, worker_id: str, seconds: float, what: str) -> RbeeError:
+def start_timeout(record: Record, node: str, seconds: float, problem: str) -> RbeeError:
     """It runs, and does not get ready."""
-    last = [line for line in (record.log if record else ()) if line.strip()][-8:]
     return WorkerStartTimeout(
-        f"on node {node!r}, worker {worker_id} {what} within {seconds:.0f} s; it was stopped"
-        + "".join(f"\n  | {line}" for line in last),
+        f"on node {node!r}, worker {record.id} {problem} within {seconds:.0f} s; it was stopped"
+        + "".join(f"\n  | {line}" for line in _last(record)),
         hint="raise `start` or `load` under [timeouts] of the inventory",
-        details={
-            "node": node,
-            "worker": worker_id,
-            "seconds": seconds,
-            "state": record.state if record else None,
-        },
+        details={"node": node, "worker": record.id, "seconds": seconds, "state": record.state},
     )
+
+
+def _last(record: Record) -> list[str]:
+    return [line for line in record.log if line.strip()][-8:]
 
 
 def crashed(

@@ -12,17 +12,20 @@ from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from rbee_ssh.engines.devices import backend_of
-from rbee_ssh.errors import ModelFault, RamShort, VramShort
 from rbee_ssh.models.memory import Estimate, Need
 from rbee_ssh.node.choose import Choice
 from rbee_ssh.node.facts import Facts
 from rbee_ssh.workers.records import Record
-from rbee_ssh.workers.resolve import STEP
 from rbee_ssh.workers.types import LIVE_STATES
 
-KIB = 1024
+MIB = 2**20
 RAM, VRAM = "RAM", "VRAM"
 STARTING = ("starting", "loading")
+
+
+def up(size: int) -> int:
+    """Bytes as MiB, rounded up."""
+    return -(-size // MIB)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +71,9 @@ class MemoryBudget:
     device_left: int | None = None
 
 
-def room(estimate: Estimate, found: Iterable[MemoryCheck]) -> MemoryBudget:
-    """The room for a worker on a node where nothing of it is short."""
-    by_kind = {one.kind: one for one in found}
+def budget(estimate: Estimate, checks: Iterable[MemoryCheck]) -> MemoryBudget:
+    """Of a worker on a node where nothing is short."""
+    by_kind = {check.kind: check for check in checks}
     ram, device = by_kind.get(RAM), by_kind.get(VRAM)
     return MemoryBudget(
         ram=ram.need.total if ram else estimate.ram.total,
@@ -80,7 +83,7 @@ def room(estimate: Estimate, found: Iterable[MemoryCheck]) -> MemoryBudget:
     )
 
 
-def balances(
+def memory_checks(
     estimate: Estimate, facts: Facts, choice: Choice, records: Iterable[Record], *, path: str, owner: str
 ) -> list[MemoryCheck]:
     """Each kind of memory that the worker will take, and that the node can tell of.
@@ -92,16 +95,16 @@ def balances(
     """
     records = [record for record in records if record.state in LIVE_STATES]
     shared = choice.backend == "metal"  # the GPU computes in the machine's own memory
-    found = []
+    checks = []
     if (free := facts.ram_free_bytes) is not None:
         need = _together(estimate) if shared else estimate.ram
         holders = _holders(records, owner, ram_held, ("metal", "cpu") if shared else ("cpu",))
-        found.append(MemoryCheck(RAM, need, max(free - ram_spoken_for(records, path), 0), free, holders))
+        checks.append(MemoryCheck(RAM, need, max(free - ram_spoken_for(records, path), 0), free, holders))
     if estimate.device.total and not shared and (free := device_free(facts, choice)) is not None:
         claimed = sum(device_held(record) for record in _beside(records, choice, STARTING))
         holders = _holders(_beside(records, choice, LIVE_STATES), owner, device_held, (choice.backend,))
-        found.append(MemoryCheck(VRAM, estimate.device, max(free - claimed, 0), free, holders))
-    return found
+        checks.append(MemoryCheck(VRAM, estimate.device, max(free - claimed, 0), free, holders))
+    return checks
 
 
 def ram_spoken_for(records: Iterable[Record], path: str) -> int:
@@ -110,10 +113,10 @@ def ram_spoken_for(records: Iterable[Record], path: str) -> int:
     claimed = 0
     for record in records:
         own, files, _ = record.memory
-        model = record.told("model_path")
+        model = record.spec_text("model_path")
         if record.state in STARTING:
-            shared = record.amount("model_bytes") if model == path else 0
-            claimed += max(record.amount("need_ram") - own - shared, 0)
+            shared = record.spec_number("model_bytes") if model == path else 0
+            claimed += max(record.spec_number("need_ram") - own - shared, 0)
         elif model != path:
             mapped[model] = max(mapped.get(model, 0), files)
     return claimed + sum(mapped.values())
@@ -127,8 +130,8 @@ def device_free(facts: Facts, choice: Choice) -> int | None:
     each = each or [gpu.memory_free_bytes for gpu in facts.gpus if gpu.backend == choice.backend]
     if choice.device is not None:
         each = [each[int(index)] for index in choice.device.split(",") if int(index) < len(each)]
-    known = [free for free in each if free is not None]
-    return sum(known) if known and len(known) == len(each) else None
+    free = [size for size in each if size is not None]
+    return sum(free) if free and len(free) == len(each) else None
 
 
 def device_count(facts: Facts, choice: Choice) -> int:
@@ -146,9 +149,8 @@ def to_stop(short: MemoryCheck) -> list[MemoryHolder]:
     for holder in sorted((h for h in short.holders if h.can_go), key=lambda h: h.created):
         if have >= short.need.total:
             break
-        if holder.held:
-            chosen.append(holder)
-            have += holder.held
+        chosen.append(holder)
+        have += holder.held
     return chosen if have >= short.need.total else []
 
 
@@ -165,21 +167,21 @@ def corrected(estimate: Estimate, measured: Mapping[str, int]) -> Estimate:
     )
 
 
-def _corrected(need: Need, seen: int | None) -> Need:
-    if seen is None:
+def _corrected(need: Need, measured: int | None) -> Need:
+    if measured is None:
         return need
-    return replace(need, engine=max(seen - need.weights - need.cache - need.state, 0))
+    return replace(need, engine=max(measured - need.weights - need.cache - need.state, 0))
 
 
 def ram_held(record: Record) -> int:
     """What would be free without this worker, and without what it still needs."""
     own, files, _ = record.memory
-    return max(own + files, record.amount("need_ram") if record.state in STARTING else 0)
+    return max(own + files, record.spec_number("need_ram") if record.state in STARTING else 0)
 
 
 def device_held(record: Record) -> int:
     """What it was expected to take of its GPUs: no tool tells that of one process on every kind of GPU."""
-    return record.amount("need_device")
+    return record.spec_number("need_device")
 
 
 def _together(estimate: Estimate) -> Need:
@@ -194,130 +196,37 @@ def _together(estimate: Estimate) -> Need:
     )
 
 
-def _beside(records: Iterable[Record], choice: Choice, states: Iterable[str]) -> list[Record]:
+def _beside(records: Iterable[Record], choice: Choice, states: Container[str]) -> list[Record]:
     """Workers in these states on the devices that the choice means."""
+    mine = set((choice.device or "").split(","))
 
-    def devices(text: str | None) -> set[str] | None:
-        return set(text.split(",")) if text else None
+    def meets(device: str) -> bool:
+        return not choice.device or not device or bool(mine & set(device.split(",")))
 
-    mine = devices(choice.device)
-    found = []
-    for record in records:
-        theirs = devices(record.told("device"))
-        on_it = record.told("backend") == choice.backend and (not mine or not theirs or mine & theirs)
-        if on_it and record.state in states:
-            found.append(record)
-    return found
+    return [
+        record
+        for record in records
+        if record.state in states
+        and record.spec_text("backend") == choice.backend
+        and meets(record.spec_text("device"))
+    ]
 
 
 def _holders(
     records: Iterable[Record], owner: str, held: Callable[[Record], int], backends: Container[str]
 ) -> tuple[MemoryHolder, ...]:
     """Those that hold something, most first. Only those on these backends would make room by going."""
-    found = [
+    holders = [
         MemoryHolder(
             id=record.id,
-            model=record.told("model"),
+            model=record.spec_text("model"),
             state=record.state,
             held=held(record),
-            ours=record.told("owner") == owner,
-            there=record.told("backend") in backends,
+            ours=record.spec_text("owner") == owner,
+            there=record.spec_text("backend") in backends,
             created=record.created or 0.0,
         )
         for record in records
+        if held(record)
     ]
-    return tuple(sorted((one for one in found if one.held), key=lambda one: -one.held))
-
-
-MIB = 2**20
-
-
-@dataclass(frozen=True, slots=True)
-class ShortRequest:
-    """What was asked for, as far as the error tells it."""
-
-    node: str
-    model: str
-    context: int
-    parallel: int
-    evict: bool
-    trained: int | None = None  # the longest text that the model was made for
-
-
-def shortage(short: MemoryCheck, wanted: ShortRequest, need_at: Callable[[int], int]) -> ModelFault:
-    """The error of a shortage.
-
-    Args:
-        need_at: bytes of this kind of memory that it would need with a context of so many tokens.
-    """
-    kind, need = short.kind, short.need
-    where = "on the GPU" if kind == VRAM else "of RAM"
-    text = (
-        f"{wanted.model} with a context of {wanted.context} tokens"
-        + (f" × {wanted.parallel}" if wanted.parallel > 1 else "")
-        + f" needs {up(need.total)} MiB {where} of node {wanted.node!r}"
-        f" ({made_of(need)}), and {short.have // MIB} MiB are free"
-    )
-    if short.holders:
-        text += "; of the rest, workers hold: " + ", ".join(map(_holder, short.holders))
-    context = fitting_context(need_at, short.have, min(wanted.context, (wanted.trained or 2**40) + STEP))
-    hint = _hint(short, wanted, context)
-    details = {
-        "node": wanted.node,
-        "context": wanted.context,
-        "parallel": wanted.parallel,
-        "need_mib": up(need.total),
-        "have_mib": short.have // MIB,
-        "need_bytes": need.total,
-        "have_bytes": short.have,
-        "free_bytes": short.free,
-        "parts": need.parts,
-        "fitting_context": context,
-        "workers": [
-            {"id": one.id, "model": one.model, "state": one.state, "bytes": one.held, "ours": one.ours}
-            for one in short.holders
-        ],
-    }
-    if kind == VRAM:
-        return VramShort(text, hint=hint, details=details)
-    return RamShort(text, hint=hint, details=details)
-
-
-def made_of(need: Need) -> str:
-    """The parts in MiB, such as: weights 94, KV cache 180, compute 120, engine 128."""
-    return ", ".join(f"{name} {up(size)}" for name, size in need.parts.items())
-
-
-def up(size: int) -> int:
-    """Bytes as MiB, rounded up."""
-    return -(-size // MIB)
-
-
-def fitting_context(need_at: Callable[[int], int], have: int, context: int) -> int | None:
-    """The largest context below this one that fits, in whole steps; None when not even one step does."""
-    low, high = 0, (context - 1) // STEP
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if need_at(middle * STEP) <= have else (low, middle - 1)
-    return low * STEP or None
-
-
-def _holder(one: MemoryHolder) -> str:
-    whose = "" if one.ours else ", another control machine's"
-    return f"{one.id} ({one.model}, {up(one.held)} MiB, {one.state}{whose})"
-
-
-def _hint(short: MemoryCheck, wanted: ShortRequest, context: int | None) -> str:
-    lines = []
-    if context is not None:
-        lines.append(f"--context {context} fits")
-    enough = [one for one in short.holders if short.have + one.held >= short.need.total]
-    if enough:
-        lines.append(f"rbee workers stop {min(enough, key=lambda one: one.held).id}")
-    elif short.have + sum(one.held for one in short.holders) >= short.need.total:
-        lines.append("rbee workers stop " + " ".join(one.id for one in short.holders))
-    if not wanted.evict and any(one.can_go for one in short.holders):
-        lines.append("without --no-evict, idle workers are stopped to make room")
-    if context is None or not lines:
-        lines.append("take a smaller quant of the model, or another node")
-    return "\n".join(lines)
+    return tuple(sorted(holders, key=lambda holder: -holder.held))

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import logging
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from rbee_ssh import inventory as inventories
 from rbee_ssh.errors import ApiKeyRejected, RbeeError, WorkerStalled, WorkerStartFailed
-from rbee_ssh.registry import Registry, WorkerEntry
-from rbee_ssh.ssh.connection import ChannelRefused, Connection
-from rbee_ssh.ssh.pool import ConnectionPool, ServingWorker
-from rbee_ssh.workers.resolve import ResolvedRequest, resolve
-from rbee_ssh.workers.types import Event, InferRequest
+from rbee_ssh.ssh.connection import ChannelRefused
+from rbee_ssh.workers.resolve import ResolvedRequest, resolve_all
+from rbee_ssh.workers.types import Event, InferRequest, ServingWorker
+
+if TYPE_CHECKING:
+    from rbee_ssh.registry import Registry, WorkerEntry
+    from rbee_ssh.ssh.pool import ConnectionPool
 
 # A worker can be stopped between being found and being asked, by its lease or a cleanup: then the next one.
 TRIES = 5
+
+log = logging.getLogger("rbee.worker")
 
 
 async def infer(pool: ConnectionPool, request: InferRequest, emit: Callable[[Event], None]) -> None:
@@ -26,7 +31,7 @@ async def infer(pool: ConnectionPool, request: InferRequest, emit: Callable[[Eve
     """
     try:
         async with asyncio.timeout(request.timeout):
-            await _answer(pool, request, emit)
+            await _answer(pool, request, resolve_all(request.worker, pool.inventory), emit)
     except TimeoutError:
         raise WorkerStalled(
             f"no complete answer within {request.timeout} s",
@@ -47,90 +52,81 @@ async def _remove(pool: ConnectionPool) -> None:
 
     for worker_id, node in pool.started.items():
         await stop_on(await pool.connect(node), [worker_id], drain=0)
-        await pool.registry.off_loop(pool.registry.forget, worker_id)
+        await pool.registry.off_loop(pool.registry.forget, node, worker_id)
 
 
-async def _answer(pool: ConnectionPool, request: InferRequest, emit: Callable[[Event], None]) -> None:
+async def _answer(
+    pool: ConnectionPool,
+    request: InferRequest,
+    resolved: Sequence[ResolvedRequest],
+    emit: Callable[[Event], None],
+) -> None:
     """Answer by the first worker that does."""
-    serving = await _warm(pool, request)
+    serving = await remembered(pool, resolved)
     from rbee_ssh.workers.ask import WorkerGone, ask
 
-    rejected = 0
-    missed = None
+    rejected = False
+    unreachable = None
     for number in range(TRIES):
-        if number == TRIES - 1 and missed is not None and missed.reused:
-            await _put_right(pool, missed)
+        if number == TRIES - 1 and unreachable is not None and unreachable.reused:
+            from rbee_ssh.workers.ready import put_right
+
+            await put_right(pool, unreachable)
         if serving is None:
-            serving = await _full(pool, request)
+            from rbee_ssh.workers.start import acquire
+
+            serving = await acquire(pool, resolved)
+        entry = serving.entry
+        log.info("%s: ask worker %s, reused: %s", entry.node, entry.id, serving.reused)
         try:
             await ask(pool, serving, request, emit)
             return
         except WorkerGone as error:
+            log.info("%s: worker %s is gone: %r", entry.node, entry.id, error.__cause__)
             refused = isinstance(error.__cause__, ChannelRefused) or not serving.entry.api_key
-            missed, serving = serving if refused else None, None
+            unreachable, serving = serving if refused else None, None
         except ApiKeyRejected:
             # The full path reads the key file on the node again. Once: a second no is an answer.
-            rejected += 1
-            if rejected > 1:
+            if rejected:
                 raise
-            serving = None
+            rejected, serving = True, None
     raise WorkerStartFailed(
         f"{TRIES} workers in turn were gone before they could be asked",
         hint="rbee workers list   # is something else stopping them?",
     )
 
 
-async def _put_right(pool: ConnectionPool, serving: ServingWorker) -> None:
-    from rbee_ssh.workers.ready import put_right
+async def remembered(pool: ConnectionPool, resolved: Sequence[ResolvedRequest]) -> ServingWorker | None:
+    """The worker that this very request led to before, None when there is none.
 
-    await put_right(pool, serving)
-
-
-async def _warm(pool: ConnectionPool, request: InferRequest) -> ServingWorker | None:
-    """The worker that the registry remembers for this very request, None when there is none."""
-    names = [request.worker.node] if request.worker.node is not None else list(pool.inventory.nodes)
-    nodes = [inventories.node(pool.inventory, name) for name in names]
-    wishes = [resolve(request.worker, pool.inventory, node) for node in nodes]
-    if len(names) == 1:
+    Raises:
+        RbeeError: the connection to the only node in question.
+    """
+    only = resolved[0].node.name if len(resolved) == 1 else None
+    if only is not None:
         # This node will be asked whatever is remembered of it, and its login takes longer than the look.
-        pool.begin(names[0])
-    for entry in await pool.registry.off_loop(_remembered, pool.registry, wishes):
+        pool.begin(only)
+    for entry in await pool.registry.off_loop(_entries, pool.registry, resolved):
         try:
-            connection = await pool.connect(entry.node, tries=None if len(names) == 1 else 1)
-            if entry.port is None or await _still_ours(connection, entry):
-                return ServingWorker(connection, entry, True)
+            connection = await pool.connect(entry.node, tries=None if only is not None else 1)
+            return ServingWorker(connection, entry, True)
         except RbeeError:
-            if len(names) == 1:
+            if only is not None:
                 raise
             pool.reporter.detail(f"{entry.node} has a worker for this and cannot be reached")
     return None
 
 
-async def _still_ours(connection: Connection, entry: WorkerEntry) -> bool:
-    from rbee_ssh.workers.records import still_ours
-
-    return await still_ours(connection, entry)
-
-
-def _remembered(registry: Registry, wishes: Sequence[ResolvedRequest]) -> list[WorkerEntry]:
+def _entries(registry: Registry, resolved: Sequence[ResolvedRequest]) -> list[WorkerEntry]:
     """The workers to try, node by node."""
     # The longest import of what comes next, while the node is busy with the login.
     importlib.import_module("rbee_ssh.workers.ask")
-    found = [
+    entries = [
         entry
-        for one in wishes
-        for entry in registry.warm(one.fingerprint)
-        if entry.node == one.node.name and entry.api_key
+        for request in resolved
+        for entry in registry.warm(request.fingerprint)
+        if entry.node == request.node.name and entry.api_key
     ]
-    if not found:
+    if not entries:
         importlib.import_module("rbee_ssh.workers.start")  # the full path is next
-    return found
-
-
-async def _full(pool: ConnectionPool, request: InferRequest) -> ServingWorker:
-    from rbee_ssh.workers import records
-    from rbee_ssh.workers.start import acquire
-
-    got = await acquire(pool, request.worker)
-    name = got.connection.name
-    return ServingWorker(got.connection, records.entry(got.record, name), got.reused)
+    return entries

@@ -10,7 +10,6 @@ from rbee_ssh.registry import WorkerEntry
 from rbee_ssh.ssh.pool import ConnectionPool
 from rbee_ssh.ssh.quote import quote
 from rbee_ssh.workers import records
-from rbee_ssh.workers.records import remember, snapshot
 from rbee_ssh.workers.types import LIVE_STATES, Worker
 
 
@@ -26,33 +25,35 @@ async def list_workers(
         NodeUnknown: a name that is not in the inventory.
     """
     names = list(nodes) or list(pool.inventory.nodes)
-    found: dict[str, list[Worker]] = {}
+    workers: dict[str, list[Worker]] = {}
     unreachable: dict[str, RbeeError] = {}
 
-    async def one(name: str) -> None:
+    async def ask(name: str) -> None:
         try:
             connection = await pool.connect(name, tries=1 if len(names) > 1 else None)
-            seen = await snapshot(connection)
+            snapshot = await records.look(connection)
         except RbeeError as error:
             if error.exit_status == 2:
                 raise
             unreachable[name] = error
-            remembered = await pool.registry.off_loop(pool.registry.workers, name)
-            found[name] = [_unknown(entry) for entry in remembered]
+            entries = await pool.registry.off_loop(pool.registry.workers, name)
+            workers[name] = [_unknown(entry) for entry in entries]
             return
-        await remember(pool, name, seen)
-        found[name] = [records.worker(record, name) for record in seen.records if record.state != "stopped"]
+        await records.remember(pool, name, snapshot)
+        workers[name] = [
+            records.worker(record, name) for record in snapshot.records if record.state != "stopped"
+        ]
 
-    await asyncio.gather(*(one(name) for name in names))
+    await asyncio.gather(*(ask(name) for name in names))
     if pool.inventory.nodes.keys() <= set(names):
         await tell_of_others(pool)
-    return [worker for name in names for worker in found.get(name, [])], unreachable
+    return [worker for name in names for worker in workers.get(name, [])], unreachable
 
 
 async def tell_of_others(pool: ConnectionPool) -> None:
     """Say where workers are remembered that this inventory does not lead to: another one may, or a former."""
-    remembered = await pool.registry.off_loop(pool.registry.workers)
-    for node in sorted({entry.node for entry in remembered} - pool.inventory.nodes.keys()):
+    remembered = {entry.node for entry in await pool.registry.off_loop(pool.registry.workers)}
+    for node in sorted(remembered - pool.inventory.nodes.keys()):
         pool.reporter.say(
             f"workers were started on {node}, which this inventory does not have; they end with their lease, "
             f"or by an inventory that has it (rbee nodes add {quote(node)})"
@@ -86,13 +87,11 @@ async def find_worker(pool: ConnectionPool, worker_id: str) -> Worker:
         WorkerUnknown: none, or several.
         RbeeError: its node cannot be reached, or no node at all.
     """
-    entry = await pool.registry.off_loop(pool.registry.find, worker_id)
-    if entry is not None and entry.node in pool.inventory.nodes:
-        workers, unreachable = await list_workers(pool, [entry.node])
-        if unreachable:
-            raise next(iter(unreachable.values()))
-    else:
-        workers, unreachable = await list_workers(pool, [])
+    entries = await pool.registry.off_loop(pool.registry.with_id, worker_id)
+    nodes = {entry.node for entry in entries} & pool.inventory.nodes.keys()
+    workers, unreachable = await list_workers(pool, sorted(nodes))
+    if nodes and nodes == unreachable.keys():
+        raise next(iter(unreachable.values()))
     # By id: a machine that stands in the inventory under two names shows its workers twice, or, where it can
     # be reached under one of them only, as unknown beside what they are.
     by_id = {w.id: w for w in sorted(workers, key=lambda w: w.state != "unknown")}

@@ -1,288 +1,198 @@
-"""One node, asked for one wish: connected, probed, and what was learned put together."""
+"""One node, asked for one request: connected, probed, and what it told put together."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rbee_ssh import inventory as inventories
-from rbee_ssh.errors import ModelInvalid, ModelNotFound, RbeeError, UsageInvalid
-from rbee_ssh.inventory import Node
-from rbee_ssh.models import deliver, header
+from rbee_ssh.errors import ModelInvalid, ModelNotFound, RbeeError
+from rbee_ssh.models import header
 from rbee_ssh.models.header import CachedHeader
-from rbee_ssh.models.reference import HubRef, LocalFileRef, NodeFileRef, UrlRef
-from rbee_ssh.models.remote import Remote, from_memo, memo_key
-from rbee_ssh.models.store import in_store, part_of
+from rbee_ssh.models.reference import NodeFileRef
 from rbee_ssh.node.choose import Choice, choose_engine, named_engine
 from rbee_ssh.node.facts import Facts, ModelFile
 from rbee_ssh.node.probe import probe
 from rbee_ssh.ssh.connection import Connection
 from rbee_ssh.ssh.pool import ConnectionPool
 from rbee_ssh.ssh.quote import quote
-from rbee_ssh.ssh.quote import ssh_words as ssh_command_words
 from rbee_ssh.workers import records
-from rbee_ssh.workers.records import Record, WorkerSnapshot, complain, remember
-from rbee_ssh.workers.resolve import ResolvedRequest, match, resolve
-from rbee_ssh.workers.types import LIVE_STATES, WorkerRequest
-
-
-@dataclass(frozen=True, slots=True)
-class ModelOnNode:
-    """A model as a node has it: its first file's absolute path, bytes, mtime (Unix seconds); `total`: the
-    bytes of all its parts."""
-
-    path: str
-    size: int
-    mtime: int
-    total: int
+from rbee_ssh.workers.records import Record, WorkerSnapshot
+from rbee_ssh.workers.resolve import FilesOnNode, Model, ResolvedRequest, match
+from rbee_ssh.workers.types import LIVE_STATES
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """Everything known about serving a wish on its node. `model` is None when the file has to come there:
-    sent from here (`source`), or from the hub or a URL (`remote`)."""
+    """A node that could serve a request: what its probe told, the engine chosen for it, the model there.
+
+    `request.model` is the model as it was located; `model` is what has become of it.
+    """
 
     request: ResolvedRequest
     connection: Connection
     facts: Facts
-    look: WorkerSnapshot
+    snapshot: WorkerSnapshot
     choice: Choice
-    model: ModelOnNode | None
-    source: deliver.Source | None
-    remote: Remote | None = None
-    known: CachedHeader | None = None  # of the model's file
+    model: Model
 
     @property
-    def path(self) -> str:
-        """Where the model is, or will be, on the node, as the node is asked for it."""
-        return _path_on_node(self.request, self.source, self.remote)
-
-    @property
-    def summed(self) -> bool:
-        """Whether it can be told that the node lacks the model: a local file is known by its SHA-256."""
-        return self.request.local is None or self.request.node.embedded or self.source is not None
-
-    @property
-    def model_size(self) -> int:
-        """Bytes of the model with all its parts, wherever it is now; 0 when nobody has told."""
-        if self.model is not None:
-            return self.model.total
-        return self.request.local_bytes or (self.remote.size if self.remote else None) or 0
-
-    def match_of(self, model: ModelOnNode) -> str:
-        return match(
-            self.request, self.choice.engine, self.choice.backend, model.path, model.size, model.mtime
-        )
+    def match(self) -> str | None:
+        """Of the worker that would serve the request; None while the model is not there."""
+        if self.model.files is None:
+            return None
+        return match(self.request, self.choice.engine, self.choice.backend, self.model.files)
 
     @property
     def same(self) -> Record | None:
-        """A living worker that would serve this wish, a ready one first."""
-        if self.model is None:
+        """A living worker that would serve the request, a ready one first."""
+        if (wanted := self.match) is None:
             return None
-        wanted = self.match_of(self.model)
-        living = [r for r in self.look.records if r.text("match") == wanted and r.state in LIVE_STATES]
-        living.sort(key=lambda r: r.state not in ("idle", "busy"))
-        return living[0] if living else None
+        living = [r for r in self.snapshot.records if r.text("match") == wanted and r.state in LIVE_STATES]
+        return min(living, key=lambda record: record.state not in ("idle", "busy"), default=None)
+
+    @property
+    def has_model(self) -> bool | None:
+        """None where nobody can tell: a local file is known by its SHA-256, which was not made."""
+        model = self.model
+        if model.local is not None and model.source is None and not self.request.node.embedded:
+            return None
+        return model.files is not None
 
 
-async def prepare_all(pool: ConnectionPool, request: WorkerRequest) -> list[Prepared]:
-    """The nodes that can serve the request: the one it names, or all that can.
-
-    Raises:
-        RbeeError: of the named node; without a name, of the first node if none can.
-    """
-    names = [request.node] if request.node is not None else list(pool.inventory.nodes)
-    if not names:
-        raise UsageInvalid("the inventory has no node", hint="add a [nodes.NAME] with a host")
-    wishes = [resolve(request, pool.inventory, inventories.node(pool.inventory, name)) for name in names]
-    source = await _source(pool, wishes)
-    remote = await remote_of(pool, wishes)
-    tries = None if len(wishes) == 1 else 1
+async def prepare_all(
+    pool: ConnectionPool, requests: Sequence[ResolvedRequest]
+) -> list[Prepared | RbeeError]:
+    """Ask all nodes at once, each for its request: what is prepared there, or why nothing can be."""
+    tries = None if len(requests) == 1 else 1
     answers = await asyncio.gather(
-        *(prepare(pool, one, source, remote, tries) for one in wishes), return_exceptions=True
+        *(prepare(pool, request, tries) for request in requests), return_exceptions=True
     )
-    able = [answer for answer in answers if isinstance(answer, Prepared)]
-    refused = [answer for answer in answers if isinstance(answer, RbeeError)]
+    prepared: list[Prepared | RbeeError] = []
     for answer in answers:
         if isinstance(answer, BaseException) and not isinstance(answer, RbeeError):
             raise answer
-    for error in refused if able else refused[1:]:
-        (pool.reporter.detail if able else pool.reporter.warn)(error.message)
-    if not able:
-        raise refused[0]
-    return able
+        prepared.append(answer)
+    return prepared
 
 
-async def _source(pool: ConnectionPool, wishes: list[ResolvedRequest]) -> deliver.Source | None:
-    """The local file's identity, when a node would need it sent: every node but this machine."""
-    for one in wishes:
-        if one.local is not None and not one.node.embedded:
-            return await deliver.identify(one.local, pool.registry, pool.reporter)
-    return None
-
-
-async def remote_of(pool: ConnectionPool, wishes: list[ResolvedRequest]) -> Remote | None:
-    """What a reference to the hub or a URL meant when it was last asked for, or else means now.
-
-    Not asked again: a model does not change because somebody uploads another one, and a node that has it
-    needs no hub. `models pull` asks.
-    """
-    for one in wishes:
-        if isinstance(one.ref, HubRef | UrlRef):
-            known = from_memo(one.ref, await pool.registry.off_loop(pool.registry.facts, memo_key(one.ref)))
-            if known is not None:
-                return known
-            from rbee_ssh.library.pull import resolve_or_find
-
-            return await resolve_or_find(pool, one.ref, [each.node.name for each in wishes])
-    return None
-
-
-async def prepare(
-    pool: ConnectionPool,
-    wanted: ResolvedRequest,
-    source: deliver.Source | None,
-    remote: Remote | None,
-    tries: int | None,
-) -> Prepared:
-    """One node asked for one wish.
+async def prepare(pool: ConnectionPool, request: ResolvedRequest, tries: int | None = None) -> Prepared:
+    """Probe a node for a request whose model is located.
 
     Args:
-        source: the local file's identity; without it, a node is not asked whether it was sent before.
-        remote: what a reference to the hub or a URL means.
         tries: how often an unreachable node is tried; None for the inventory's number.
 
     Raises:
-        RbeeError: the way to the node, its engines, or the model on it.
+        RbeeError: the connection to the node, its engines, or the model on it.
     """
-    node = wanted.node
+    node, path = request.node, request.model.path
     connection = await pool.connect(node.name, tries=tries)
-    path = _path_on_node(wanted, source, remote)
-    known = await header.remembered(pool.registry, node.name, path) if path else None
+    cached = await header.remembered(pool.registry, node.name, path) if path else None
     answer = await probe(
         connection,
         node,
         model_path=path,
-        engine=wanted.engine,
-        backend=wanted.backend,
-        device=wanted.device,
-        known_header=known.stamp if known else "",
+        engine=request.engine,
+        backend=request.backend,
+        device=request.device,
+        known_header=cached.stamp if cached else "",
+        sums=request.model.sums,
     )
-    look = records.parse(answer.look)
-    complain(connection, look)
-    await remember(pool, node.name, look)
+    snapshot = records.parse(answer.look)
+    records.complain(connection, snapshot)
+    await records.remember(pool, node.name, snapshot)
     choice = choose_engine(
         answer.facts,
-        engine=wanted.engine,
-        backend=wanted.backend,
-        device=wanted.device,
+        engine=request.engine,
+        backend=request.backend,
+        device=request.device,
         node_name=node.name,
         named=named_engine(node),
     )
-    model = _model(wanted, answer.facts, path, remote)
-    return Prepared(
-        request=wanted,
-        connection=connection,
-        facts=answer.facts,
-        look=look,
-        choice=choice,
-        model=model,
-        source=source,
-        remote=remote,
-        known=await _known(pool, node.name, path, known, answer.facts.model) if model else None,
-    )
+    model, file = request.model, answer.facts.model or ModelFile(path, "missing")
+    if (files := present(request, file)) is not None:
+        model = replace(model, files=files, header=await _header(pool, node.name, path, cached, file, files))
+    return Prepared(request, connection, answer.facts, snapshot, choice, model)
 
 
-async def _known(
-    pool: ConnectionPool, node: str, path: str, known: CachedHeader | None, file: ModelFile | None
+async def _header(
+    pool: ConnectionPool,
+    node: str,
+    path: str,
+    cached: CachedHeader | None,
+    file: ModelFile,
+    files: FilesOnNode,
 ) -> CachedHeader | None:
-    """What is known of the file there: what was remembered of it, or what the probe has just brought."""
-    if file is None or file.size is None or file.mtime is None:
-        return None
-    if known is not None and (known.size, known.mtime) == (file.size, file.mtime):
-        return known
+    """Of the file there: what was remembered of it, or what the probe has just brought."""
+    if cached is not None and (cached.size, cached.mtime) == (files.size, files.mtime):
+        return cached
     if not file.head:
         return None
-    known = CachedHeader(file.size, file.mtime, header.parse(file.head, file.size, file.path, node))
-    await header.remember(pool.registry, node, path, known)
-    return known
+    brought = CachedHeader(files.size, files.mtime, header.parse(file.head, files.size, file.path, node))
+    await header.remember(pool.registry, node, path, brought)
+    return brought
 
 
-def ssh_words(node: Node, nodes: Mapping[str, Node]) -> str:
-    """What a user types behind `ssh` to get to a node. `nodes`: the inventory's, which a hop may name."""
-
-    def address(there: Node) -> str:
-        return f"{there.user}@{there.host}" if there.user else there.host
-
-    def hop(name: str) -> str:
-        port = nodes[name].port if name in nodes else None
-        return (address(nodes[name]) if name in nodes else name) + (f":{port}" if port else "")
-
-    return ssh_command_words(address(node), node.port, node.identity_file, list(map(hop, node.jump)))
-
-
-def _path_on_node(wanted: ResolvedRequest, source: deliver.Source | None, remote: Remote | None) -> str:
-    """Where the model is, or will be, on the node."""
-    if isinstance(wanted.ref, NodeFileRef):
-        return wanted.ref.path
-    if isinstance(wanted.ref, LocalFileRef):
-        if wanted.node.embedded and wanted.local is not None:
-            return wanted.local[0]
-        return source.stored_as(wanted.node.models_dir) if source is not None else ""
-    return in_store(wanted.node.models_dir, remote.files[0].place) if remote is not None else ""
-
-
-def _model(wanted: ResolvedRequest, facts: Facts, path: str, remote: Remote | None) -> ModelOnNode | None:
-    """The model file, None when it has to come there first.
+def present(request: ResolvedRequest, file: ModelFile) -> FilesOnNode | None:
+    """The model's files as the probe found them; None when they have to come there (again). Pure.
 
     Raises:
         ModelNotFound: a file:// that is not on the node.
         ModelInvalid: it is there, and no GGUF file or not readable.
     """
-    found = facts.model
-    name = wanted.node.name
-    if found is None or found.state == "missing":
-        if isinstance(wanted.ref, NodeFileRef):
+    model, name, path = request.model, request.node.name, request.model.path
+    in_place = isinstance(model.ref, NodeFileRef)
+    if file.state == "missing":
+        if in_place:
             here = quote(f"./{Path(path).name}")
             raise ModelNotFound(
                 f"node {name!r} has no file {path}",
                 hint=f"rbee infer --node {name} --model {here} …   # sends a local file there",
                 details={"node": name, "path": path},
             )
-        if wanted.node.embedded and remote is None:
+        if request.node.embedded and model.remote is None:
             raise ModelNotFound(f"{path} is gone", details={"path": path})
         return None
-    if wanted.local is not None and (found.size, found.total or found.size) != (
-        wanted.local[1],
-        wanted.local_bytes,
-    ):
+    total = file.total or file.size
+    if model.local is not None and (file.size, total) != (model.local[1], model.local_bytes):
         return None
-    if remote is not None and remote.size not in (found.total or found.size, None):
+    if model.remote is not None and model.remote.size not in (total, None):
         return None
-    if found.state == "differs":
-        if not isinstance(wanted.ref, NodeFileRef):
-            return None  # fetched or sent once more
+    if file.state == "differs" and not in_place:
+        return None
+    if file.state != "gguf" or file.size is None or file.mtime is None:
+        raise _unusable(request, file)
+    if file.parts is not None and file.parts < _parts(path):
         raise ModelInvalid(
-            f"{path} on node {name!r} differs from its SHA-256",
-            hint=f"rbee models rm {quote(path)} --node {name}   # then bring it there again",
-            details={"node": name, "path": path},
+            f"{path} on node {name!r} is the first of {_parts(path)} parts, of which {file.parts} are there",
+            hint=_ls(request, path.rpartition("/")[0]),
+            details={"node": name, "path": path, "parts": file.parts},
         )
-    if found.state != "gguf" or found.size is None or found.mtime is None:
-        raise ModelInvalid(
-            f"{path} on node {name!r} is "
-            + ("not readable" if found.state == "unreadable" else "not a GGUF file"),
-            hint="llama.cpp serves models in the GGUF format only"
-            if found.state != "unreadable"
-            else f"ssh {ssh_words(wanted.node, {})} ls -l {quote(quote(path))}",
-            details={"node": name, "path": path},
-        )
+    return FilesOnNode(file.path or path, file.size, file.mtime, total or file.size)
+
+
+def _unusable(request: ResolvedRequest, file: ModelFile) -> ModelInvalid:
+    name, path = request.node.name, request.model.path
+    problem, hint = "is not a GGUF file", "llama.cpp serves models in the GGUF format only"
+    if file.state == "differs":
+        problem = "differs from its SHA-256"
+        hint = f"rbee models rm {quote(path)} --node {name}   # then bring it there again"
+    elif file.state == "unreadable":
+        problem = "is not readable"
+        hint = _ls(request, path)
+    return ModelInvalid(f"{path} on node {name!r} {problem}", hint=hint, details={"node": name, "path": path})
+
+
+def _parts(path: str) -> int:
+    """Of how many files the model is, by the name of this one."""
+    from rbee_ssh.models.store import part_of
+
     part = part_of(path.rpartition("/")[2])
-    if part is not None and found.parts is not None and found.parts < part.count:
-        raise ModelInvalid(
-            f"{path} on node {name!r} is the first of {part.count} parts, of which {found.parts} are there",
-            hint=f"ssh {ssh_words(wanted.node, {})} ls -l {quote(quote(path.rpartition('/')[0]))}",
-            details={"node": name, "path": path, "parts": found.parts},
-        )
-    return ModelOnNode(found.path or path, found.size, found.mtime, found.total or found.size)
+    return part.count if part is not None else 1
+
+
+def _ls(request: ResolvedRequest, path: str) -> str:
+    from rbee_ssh.node.remedies import ssh_words
+
+    return f"ssh {ssh_words(request.node, {})} ls -l {quote(quote(path))}"

@@ -1,6 +1,9 @@
 """A local port whose requests go to a worker, each with the worker's own key in the place of ours.
 
 It speaks just enough HTTP for that: one request a connection, and the answer's bytes pass as they are.
+
+Every user of this machine can connect to the port. Who has not shown the key takes little: so many
+connections with so long a head for so long; where there are more, the oldest of them makes room.
 """
 
 from __future__ import annotations
@@ -9,6 +12,8 @@ import asyncio
 import contextlib
 import hmac
 import json
+import resource
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -19,6 +24,10 @@ from rbee_ssh.ssh.lean import asyncssh
 
 MAX_HEAD = 64 * 1024
 HEAD_SECONDS = 30.0
+MAX_STRANGERS = (
+    64  # connections that have not shown the key; a quarter of the files that may be open, if less
+)
+ACCEPT_SECONDS = 0.1  # before the next try, where there is no file for another connection
 LINGER_SECONDS = 1.0
 _REASONS = {401: "Unauthorized", 431: "Request Header Fields Too Large", 502: "Bad Gateway"}
 
@@ -49,49 +58,114 @@ async def served(open_way: Open, key: str, port: int) -> AsyncIterator[int]:
         UsageInvalid: the port is taken.
     """
     requests: set[asyncio.Task[None]] = set()
+    strangers = _Strangers()
 
     async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is not None:
-            requests.add(task)
-            task.add_done_callback(requests.discard)
         try:
-            await _pass_on(open_way, key, reader, writer)
+            await _pass_on(open_way, key, reader, writer, lambda: strangers.leave(writer))
         finally:
+            strangers.leave(writer)
             writer.close()
 
+    async def accept() -> None:
+        while True:
+            # Not asyncio.start_server: without a file for one more connection it writes a traceback for each
+            # that waits.
+            connected = await _accepted(listener)
+            if connected is None:
+                if not strangers.drop_oldest():
+                    await asyncio.sleep(ACCEPT_SECONDS)
+                await asyncio.sleep(0)  # in which its file is closed
+                continue
+            strangers.enter(connected[1])
+            task = asyncio.create_task(one(*connected))
+            requests.add(task)
+            task.add_done_callback(requests.discard)
+
     try:
-        server = await asyncio.start_server(one, "127.0.0.1", port, limit=MAX_HEAD)
+        # Who comes when the queue is full is heard a second later.
+        listener = socket.create_server(("127.0.0.1", port), backlog=1024)
     except OSError as error:
         raise UsageInvalid(
             f"port {port} on 127.0.0.1: {error.strerror}", hint="--port 0 takes any free one"
         ) from error
+    with listener:
+        listener.setblocking(False)
+        accepting = asyncio.create_task(accept())
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            for task in (accepting, *requests):
+                task.cancel()
+            await asyncio.gather(accepting, *requests, return_exceptions=True)
+            while strangers.drop_oldest():
+                pass  # whose task had not begun
+
+
+class _Strangers:
+    """The connections that have not shown the key, oldest first."""
+
+    def __init__(self) -> None:
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._most = MAX_STRANGERS if soft == resource.RLIM_INFINITY else min(MAX_STRANGERS, soft // 4)
+        self._waiting: dict[asyncio.StreamWriter, None] = {}
+
+    def enter(self, writer: asyncio.StreamWriter) -> None:
+        while len(self._waiting) >= self._most and self.drop_oldest():
+            pass
+        self._waiting[writer] = None
+
+    def leave(self, writer: asyncio.StreamWriter) -> None:
+        self._waiting.pop(writer, None)
+
+    def drop_oldest(self) -> bool:
+        """Close the one that has waited longest; False when there is none."""
+        oldest = next(iter(self._waiting), None)
+        if oldest is None:
+            return False
+        self.leave(oldest)
+        oldest.transport.abort()
+        return True
+
+
+async def _accepted(
+    listener: socket.socket,
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
+    """The next connection; None when the system has no file or memory for one, or it is gone already."""
     try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        # Not server.wait_closed(): since Python 3.12 it waits for every local program to hang up.
-        server.close()
-        for task in requests:
-            task.cancel()
-        await asyncio.gather(*requests, return_exceptions=True)
+        connection, _ = await asyncio.get_running_loop().sock_accept(listener)
+    except OSError:
+        return None
+    try:
+        return await asyncio.open_connection(sock=connection, limit=MAX_HEAD)
+    except BaseException as error:
+        connection.close()
+        if isinstance(error, OSError):
+            return None
+        raise
 
 
 async def _pass_on(
-    open_way: Open, key: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    open_way: Open,
+    key: str,
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    known: Callable[[], None],
 ) -> None:
-    """One request of one local program."""
+    """One request of one local program; `known` is called when it has shown the key."""
     try:
         async with asyncio.timeout(HEAD_SECONDS):
             head = await reader.readuntil(b"\r\n\r\n")
     except asyncio.LimitOverrunError:
         await _answer(reader, writer, 431, f"a head of more than {MAX_HEAD} bytes")
         return
-    except (asyncio.IncompleteReadError, OSError):
+    except (asyncio.IncompleteReadError, OSError):  # TimeoutError is one
         return
     lines = head[:-4].split(b"\r\n")
     if not authorized(lines, key):
         await _answer(reader, writer, 401, "the Authorization header is not the tunnel's")
         return
+    known()
     try:
         async with open_way() as way:
             way.writer.write(rewrite(lines, way.api_key))

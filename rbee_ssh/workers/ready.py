@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
+from typing import TYPE_CHECKING
 
 from rbee_ssh.engines.base import Engine, Readiness
-from rbee_ssh.errors import ApiKeyRejected, ForwardingRefused, ResponseInvalid
-from rbee_ssh.reporter import Reporter
-from rbee_ssh.ssh import http, script
+from rbee_ssh.errors import ForwardingRefused, ResponseInvalid, WorkerStartTimeout
+from rbee_ssh.ssh import http
 from rbee_ssh.ssh.connection import ChannelRefused, Connection
 from rbee_ssh.ssh.lean import asyncssh
-from rbee_ssh.ssh.pool import ConnectionPool, ServingWorker
-from rbee_ssh.workers import failures
+from rbee_ssh.workers import failures, records
+from rbee_ssh.workers.ownership import own
 from rbee_ssh.workers.records import Record, moved, record_of
-from rbee_ssh.workers.stop import stop_on
-from rbee_ssh.workers.types import LIVE_STATES
+from rbee_ssh.workers.types import LIVE_STATES, ServingWorker
+
+if TYPE_CHECKING:
+    from rbee_ssh.reporter import Reporter
+    from rbee_ssh.ssh.pool import ConnectionPool
 
 # How often an answer is looked for: after a tenth of the time that was waited, so that a small model, which
 # loads in a fraction of a second, is not kept waiting.
@@ -26,15 +30,61 @@ ANSWERING = 0.003
 # How often the node is asked by script whether the engine lives and moves.
 BEAT = 5.0
 
+log = logging.getLogger("rbee.worker")
+
 
 class Stopped(Exception):
     """Another command stopped the worker while it loaded. Not for the user."""
 
 
+async def until_ready(
+    pool: ConnectionPool,
+    connection: Connection,
+    engine: Engine,
+    record: Record,
+    model_bytes: int,
+    patience: float,
+    *,
+    new: bool,
+) -> Record | None:
+    """Wait until a worker that start.sh found or started has loaded its model; None when others stop it.
+
+    A worker that nobody could use is stopped: one that makes no progress whoever started it, since it is in
+    the way of the next one; one that cannot be reached only if it is new.
+
+    Args:
+        patience: seconds that start.sh waited for it to listen.
+
+    Raises:
+        RbeeError: as `wait_ready`.
+    """
+    if record.state in ("stopping", "stopped"):
+        return None
+    if record.state not in LIVE_STATES:
+        raise failures.start_failed(record, connection.name, engine.name)
+    listens = record.state != "starting" and (engine.binds_before_load or record.state != "loading")
+    try:
+        if not listens:
+            raise failures.start_timeout(record, connection.name, patience, "did not answer")
+        if record.state in ("starting", "loading") or new:
+            record = await wait_ready(connection, engine, record, model_bytes, pool.reporter)
+            log.info("%s: worker %s is ready", connection.name, record.id)
+        return record
+    except Stopped:
+        pool.reporter.say(f"another command stopped worker {record.id} on {connection.name}; looking again")
+        return None
+    except (WorkerStartTimeout, ForwardingRefused) as error:
+        if new or isinstance(error, WorkerStartTimeout):
+            from rbee_ssh.workers.stop import stop_on
+
+            await stop_on(connection, [record.id], drain=0)
+        raise
+
+
 async def wait_ready(
     connection: Connection, engine: Engine, record: Record, model_bytes: int, reporter: Reporter
 ) -> Record:
-    """Ask the worker until it says that it is ready.
+    """Ask the worker until it says that it is ready. The key is not shown for that.
 
     Args:
         record: of the worker, which listens already (or ended).
@@ -50,7 +100,6 @@ async def wait_ready(
         ForwardingRefused: it listens, and the SSH server does not let us through.
     """
     patience = connection.timeouts.load + connection.timeouts.load_per_gib * model_bytes / 2**30
-    headers = {"Authorization": f"Bearer {record.key}"} if record.key else {}
     began = last_beat = last_said = last_progress = time.monotonic()
     progress = record  # as it was then
     refusals = 0
@@ -60,30 +109,8 @@ async def wait_ready(
         if record.state not in LIVE_STATES:
             raise failures.start_failed(record, connection.name, engine.name)
         try:
-            async with (
-                asyncio.timeout(max(connection.timeouts.http_connect, BEAT)),
-                http.request(
-                    connection,
-                    "GET",
-                    engine.ready_path,
-                    socket=record.text("socket") or None,
-                    port=record.port,
-                    headers=headers,
-                ) as answer,
-            ):
-                readiness = engine.readiness(answer.status)
-            if readiness is Readiness.READY:
+            if await _says_ready(connection, engine, record):
                 return record
-            if readiness is Readiness.REFUSED:
-                raise ApiKeyRejected(
-                    f"worker {record.id} on node {connection.name!r} does not accept its own API key",
-                    hint=f"rbee workers stop {record.id}",
-                )
-            if readiness is Readiness.WRONG:
-                raise ResponseInvalid(
-                    f"worker {record.id} on node {connection.name!r} answers with status {answer.status}",
-                    hint=f"rbee workers logs {record.id}",
-                )
         except (ChannelRefused, http.StreamBroken, TimeoutError) as error:
             refusals += 1
             if refusals > 3 or not engine.binds_before_load:
@@ -103,13 +130,40 @@ async def wait_ready(
                 last_said = now
             if now - last_progress > patience:
                 raise failures.start_timeout(
-                    record, connection.name, record.id, patience, "made no progress with loading"
+                    record, connection.name, patience, "made no progress with loading"
                 )
         await asyncio.sleep(min(max((now - began) / 10, SHORTEST_WAIT), LONGEST_WAIT))
 
 
+async def _says_ready(connection: Connection, engine: Engine, record: Record) -> bool:
+    """Whether the worker says that it has loaded its model.
+
+    Raises:
+        ChannelRefused, http.StreamBroken, TimeoutError: it does not answer.
+        ResponseInvalid: it never will as it should.
+    """
+    async with (
+        asyncio.timeout(max(connection.timeouts.http_connect, BEAT)),
+        http.request(
+            connection,
+            "GET",
+            engine.ready_path,
+            socket=record.text("socket") or None,
+            port=record.port,
+            headers={},
+        ) as answer,
+    ):
+        readiness = engine.readiness(answer.status)
+    if readiness is Readiness.WRONG:
+        raise ResponseInvalid(
+            f"worker {record.id} on node {connection.name!r} answers with status {answer.status}",
+            hint=f"rbee workers logs {record.id}",
+        )
+    return readiness is Readiness.READY
+
+
 async def put_right(pool: ConnectionPool, serving: ServingWorker) -> None:
-    """Stop the worker if it has lost its socket or its key: it could not be used before its lease ends.
+    """Stop the worker if it has lost its socket, port or key: it could not be used before its lease ends.
 
     To be asked only when several requests failed: a worker whose retirement is being tried is out of reach
     for some milliseconds.
@@ -122,13 +176,14 @@ async def put_right(pool: ConnectionPool, serving: ServingWorker) -> None:
     record = await record_of(connection, name)
     if record is None or record.state not in ("idle", "busy"):
         return
-    socket = record.text("socket")
-    there = not socket or not (await script.run(connection, '[ -S "$1" ]', [socket])).status
+    entry = records.entry(record, connection.name)
+    there = await own(connection, entry)
     if there and record.key:
         raise await forwarding_refused(connection, record)
-    pool.reporter.warn(
-        f"worker {name} on {connection.name} has lost its {'key' if there else 'socket'} and is stopped"
-    )
+    lost = "key" if there else "port" if entry.socket is None else "socket"
+    pool.reporter.warn(f"worker {name} on {connection.name} has lost its {lost} and is stopped")
+    from rbee_ssh.workers.stop import stop_on
+
     await stop_on(connection, [name], drain=connection.timeouts.drain)
 
 

@@ -1,13 +1,13 @@
-"""What a node told of its workers (node/snapshot.sh), as values. All of it is data from a stranger."""
+"""A node's workers as it tells of them (node/snapshot.sh), as values. All of it is data from a stranger."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from rbee_ssh.node import script_errors
 from rbee_ssh.node.scripts import LIB, LOOK, compose
 from rbee_ssh.node.untrusted_text import plain
 from rbee_ssh.registry import WorkerEntry
@@ -20,6 +20,7 @@ from rbee_ssh.workers.types import LIVE_STATES, STATES, Worker
 MAX_WORKERS = 1000
 _LONGEST = 64 * 1024  # characters of one value
 
+STOP = Path(__file__).with_name("stop.sh")
 LOOK_BODY = compose(LIB, LOOK, then="rbee_init && rbee_sweep && rbee_show_all")
 
 
@@ -72,12 +73,12 @@ class Record:
             return None
         return float(created)
 
-    def told(self, key: str) -> str:
+    def spec_text(self, key: str) -> str:
         """A text of the spec, empty when it is missing or something else."""
         value = self.spec.get(key)
         return value if isinstance(value, str) else ""
 
-    def amount(self, key: str) -> int:
+    def spec_number(self, key: str) -> int:
         """A number of the spec, 0 when it is missing or something else."""
         value = self.spec.get(key)
         return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**60 else 0
@@ -85,15 +86,16 @@ class Record:
     @property
     def memory(self) -> tuple[int, int, int]:
         """Bytes of its process group: its own, those of mapped files, and the most that both were."""
-        fields = self.text("memory").split(" ")
-        numbers = [int(f) * 1024 if f.isascii() and f.isdigit() and len(f) < 15 else 0 for f in fields]
-        own, files, peak = (*numbers, 0, 0, 0)[:3]
+        fields = (*self.text("memory").split(" "), "", "")
+        own, files, peak = (
+            int(f) * 1024 if f.isascii() and f.isdigit() and len(f) < 15 else 0 for f in fields[:3]
+        )
         return own, files, peak
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerSnapshot:
-    """Everything a look brought: the workers, where new ones go, and what else the script said."""
+    """Everything that a script told: the workers, where new ones go, and what came of it."""
 
     records: tuple[Record, ...] = ()
     root: str = ""
@@ -107,11 +109,7 @@ class WorkerSnapshot:
 
     def record(self, worker_id: str) -> Record | None:
         """The newest word on a worker: a script may show it more than once."""
-        found = None
-        for record in self.records:
-            if record.id == worker_id:
-                found = record
-        return found
+        return next((record for record in reversed(self.records) if record.id == worker_id), None)
 
 
 _TOP = {"root": "root", "sockets": "sockets", "boot-id": "boot_id", "problem": "problem"}
@@ -165,53 +163,45 @@ def is_id(text: str) -> bool:
 def worker(record: Record, node: str) -> Worker:
     """The record as `workers list` shows it."""
     socket, port = record.text("socket"), record.port
-    if socket:
-        endpoint = f"unix:{socket}"
-    elif port:
-        endpoint = f"tcp:127.0.0.1:{port}"
-    else:
-        endpoint = ""
-    idle = record.number("idle")
-    lease = record.number("lease")
-    own, files, _ = record.memory
-    runs = record.state in LIVE_STATES
+    tcp = f"tcp:127.0.0.1:{port}" if port else ""
+    idle, lease = record.number("idle"), record.number("lease")
     return Worker(
         id=record.id,
         node=node,
-        model=record.told("model"),
-        engine=record.told("engine"),
+        model=record.spec_text("model"),
+        engine=record.spec_text("engine"),
         state=record.state,
-        endpoint=endpoint,
+        endpoint=f"unix:{socket}" if socket else tcp,
         pid=record.number("pid"),
         started_at=record.created,
         idle_seconds=None if idle is None else idle * 5,
         lease_seconds=lease if lease is not None else 3600,
         log=record.text("directory") + "/log",
-        owner=record.told("owner"),
+        owner=record.spec_text("owner"),
         match=record.text("match"),
         exit_status=record.number("exit"),
         problem="\n".join(record.log) or None,
-        context=record.amount("context") or None,
-        parallel=record.amount("parallel") or 1,
-        memory=own + files or None,
-        device_memory=(record.amount("need_device") or None) if runs else None,
+        context=record.spec_number("context") or None,
+        parallel=record.spec_number("parallel") or 1,
+        memory=sum(record.memory[:2]) or None,
+        device_memory=(record.spec_number("need_device") or None) if record.state in LIVE_STATES else None,
     )
 
 
 def entry(record: Record, node: str, requests: tuple[str, ...] = ()) -> WorkerEntry:
     """The record as the registry remembers it."""
-    spec = record.spec
-    context, parallel = spec.get("context"), spec.get("parallel")
+    context, parallel = record.spec.get("context"), record.spec.get("parallel")
     return WorkerEntry(
         id=record.id,
         node=node,
-        owner=record.told("owner"),
+        owner=record.spec_text("owner"),
         match=record.text("match"),
         requests=requests,
-        model=record.told("model"),
-        engine=record.told("engine"),
+        model=record.spec_text("model"),
+        engine=record.spec_text("engine"),
         socket=record.text("socket") or None,
         port=record.port,
+        private=record.text("private") == "1",
         api_key=record.key,
         pid=record.number("pid"),
         started=record.text("pid").partition(" ")[2],
@@ -219,57 +209,68 @@ def entry(record: Record, node: str, requests: tuple[str, ...] = ()) -> WorkerEn
         directory=record.text("directory"),
         state=record.state,
         lease=float(record.number("lease") or 0),
-        alias=record.told("model"),
+        alias=alias_of(record.spec_text("model_path")),
         context=context if isinstance(context, int) else None,
         parallel=parallel if isinstance(parallel, int) else 1,
         created=record.created or 0.0,
     )
 
 
-async def snapshot(connection: Connection) -> WorkerSnapshot:
-    """The workers of a node, now.
+def alias_of(model_path: str) -> str:
+    """What an engine is told to call its model: the file's name. A comma would make several names of it."""
+    return PurePosixPath(model_path).name.replace(",", "_")
+
+
+async def run(
+    connection: Connection,
+    body: str,
+    args: Sequence[str] = (),
+    *,
+    timeout: float = 30.0,
+    silence: float | None = None,
+) -> WorkerSnapshot:
+    """What a script tells of the node's workers. Arguments as of `script.run`.
 
     Raises:
         NodeFault: the connection or its shell.
+        ShellUnusable, NodeLocked: as `complain`.
     """
-    result = await script.run(connection, LOOK_BODY, timeout=30.0)
-    seen = parse(result.stdout.split("\n"))
-    complain(connection, seen)
-    return seen
+    result = await script.run(connection, body, args, timeout=timeout, silence=silence)
+    snapshot = parse(result.stdout.split("\n"))
+    complain(connection, snapshot)
+    return snapshot
 
 
-def complain(connection: Connection, seen: WorkerSnapshot) -> None:
+async def look(connection: Connection) -> WorkerSnapshot:
+    """The workers of a node, now. Raises as `run`."""
+    return await run(connection, LOOK_BODY)
+
+
+def complain(connection: Connection, snapshot: WorkerSnapshot) -> None:
     """Raise what the script said stood in its way.
 
     Raises:
         ShellUnusable: no place for a state directory.
         NodeLocked: another command holds the node's lock, for more than 10 s.
     """
-    if seen.problem:
-        raise script_errors.unwritable(connection.name, seen.problem)
-    if seen.locked_by:
-        raise script_errors.locked(connection.name, seen.locked_by)
+    if not snapshot.problem and not snapshot.locked_by:
+        return
+    from rbee_ssh.node import script_errors
+
+    if snapshot.problem:
+        raise script_errors.unwritable(connection.name, snapshot.problem)
+    raise script_errors.locked(connection.name, snapshot.locked_by)
 
 
-async def remember(pool: ConnectionPool, node: str, seen: WorkerSnapshot) -> None:
+async def remember(pool: ConnectionPool, node: str, snapshot: WorkerSnapshot) -> None:
     """Put what the node told into the registry: the node is the truth."""
-    entries = [entry(record, node) for record in seen.records]
+    entries = [entry(record, node) for record in snapshot.records]
     await pool.registry.off_loop(pool.registry.sync_node, node, entries)
 
 
 async def record_of(connection: Connection, worker_id: str) -> Record | None:
     """A single worker's record, None when the node has none of that id."""
-    return (await snapshot(connection)).record(worker_id)
-
-
-async def still_ours(connection: Connection, entry: WorkerEntry) -> bool:
-    """Whether a remembered TCP port is still our worker's: another user may have taken it, and would be
-    shown the API key. A socket in our own directory needs no such look."""
-    record = await record_of(connection, entry.id)
-    return record is not None and record.state in ("idle", "busy") and record.port == entry.port
-
-
-MIB = 2**20
+    return (await look(connection)).record(worker_id)
 
 
 def moved(before: Record, after: Record, *, seconds: float, share: float) -> bool:
@@ -283,10 +284,5 @@ def moved(before: Record, after: Record, *, seconds: float, share: float) -> boo
     return (
         spent > share * seconds * 100
         or after.text("log-size") != before.text("log-size")
-        or _memory(after) - _memory(before) >= MIB
+        or sum(after.memory[:2]) - sum(before.memory[:2]) >= 2**20
     )
-
-
-def _memory(record: Record) -> int:
-    own, files, _ = record.memory
-    return own + files

@@ -12,14 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rbee_ssh import inventory as inventories
 from rbee_ssh.errors import BackendInvalid, ModelNotFound, UsageInvalid
 from rbee_ssh.inventory import BACKENDS, Inventory, Node
 from rbee_ssh.models.reference import LocalFileRef, Ref, UrlRef, parse_reference
-from rbee_ssh.ssh.quote import quote
 from rbee_ssh.workers.types import WorkerRequest
 
 if TYPE_CHECKING:
     from rbee_ssh.engines.base import EngineFound
+    from rbee_ssh.models.deliver import Source
+    from rbee_ssh.models.header import CachedHeader
+    from rbee_ssh.models.remote import Remote
 
 # What a slot remembers unless the user says otherwise. Not the model's own maximum, which for many models
 # is 131,072 tokens and tens of GiB of cache.
@@ -28,12 +31,56 @@ STEP = 256  # tokens; llama.cpp rounds the context of a slot up to this (GGML_PA
 
 
 @dataclass(frozen=True, slots=True)
+class FilesOnNode:
+    """A model as a node has it: its first file's absolute path, bytes, mtime (Unix seconds); `total`: the
+    bytes of all its parts."""
+
+    path: str
+    size: int
+    mtime: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model on its way to a node, stage by stage.
+
+    Referenced (resolve): what the user named, and a file of this machine as it is now. Located (locate.py):
+    where it is on the node or will be, and who has its bytes: a file here, or the hub or a URL. Present
+    (prepare.py): the files as the node has them. The header is read at whichever stage it is needed first.
+    """
+
+    ref: Ref
+    name: str  # as the user named it
+    local: tuple[str, int, int] | None = None  # of a file of this machine: path, size in bytes, mtime in ns
+    local_bytes: int = 0  # of all its parts
+    source: Source | None = None
+    remote: Remote | None = None
+    path: str = ""  # on the node, absolute or with a leading ~/; "" where nobody can tell without reading it
+    files: FilesOnNode | None = None
+    header: CachedHeader | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes with all parts, wherever it is now; 0 when nobody has told."""
+        if self.files is not None:
+            return self.files.total
+        return self.local_bytes or (self.remote.size if self.remote else None) or 0
+
+    @property
+    def sums(self) -> list[str]:
+        """The SHA-256 that its files have to have; "" where nobody has told it."""
+        if self.remote is not None:
+            return [file.sha256 or "" for file in self.remote.files]
+        return [self.source.sha256] if self.source is not None else []
+
+
+@dataclass(frozen=True, slots=True)
 class ResolvedRequest:
     """A request with every setting decided, for one node."""
 
     node: Node
-    ref: Ref
-    shown: str  # the model as the user named it
+    model: Model
     context: int
     parallel: int
     engine: str
@@ -41,28 +88,36 @@ class ResolvedRequest:
     device: str | None
     args: tuple[str, ...]
     lease: float
-    local: tuple[str, int, int] | None  # of a local file: path, size in bytes, mtime in ns
-    local_bytes: int = 0  # of all its parts
+    evict: bool = True  # whether idle workers of ours may be stopped to make room
 
     @property
     def fingerprint(self) -> str:
         """Equal for requests that mean the same, so far as can be known without asking the node."""
-        node = self.node
+        node, model = self.node, self.model
+        # What a URL's display leaves out may be what tells two files apart. Only a hash is kept.
+        ref = model.ref
+        reference = f"{ref.url}#{ref.sha256 or ''}" if isinstance(ref, UrlRef) else ref.display
         return _digest(
             [
                 *(node.name, node.host, node.port, node.user, list(node.jump), node.models_dir),
                 *(node.engine_path, node.python, [list(pair) for pair in node.env], node.listen),
-                *(self._reference, list(self.local or ()), self.local_bytes, self.context, self.parallel),
+                *(reference, list(model.local or ()), model.local_bytes, self.context, self.parallel),
                 *(self.engine, self.backend, self.device, list(self.args)),
             ]
         )
 
-    @property
-    def _reference(self) -> str:
-        # What a URL's display leaves out may be what tells two files apart. Only a hash is kept.
-        if isinstance(self.ref, UrlRef):
-            return f"{self.ref.url}#{self.ref.sha256 or ''}"
-        return self.ref.display
+
+def resolve_all(request: WorkerRequest, inventory: Inventory) -> list[ResolvedRequest]:
+    """The request for the node that it names, or for each of the inventory.
+
+    Raises:
+        UsageInvalid: the inventory has no node.
+        NodeUnknown, …: as `inventory.node` and `resolve`.
+    """
+    names = [request.node] if request.node is not None else list(inventory.nodes)
+    if not names:
+        raise UsageInvalid("the inventory has no node", hint="add a [nodes.NAME] with a host")
+    return [resolve(request, inventory, inventories.node(inventory, name)) for name in names]
 
 
 def resolve(request: WorkerRequest, inventory: Inventory, node: Node) -> ResolvedRequest:
@@ -79,7 +134,7 @@ def resolve(request: WorkerRequest, inventory: Inventory, node: Node) -> Resolve
             hint="add --model file:///path/on/the/node.gguf or ./local.gguf, or set model under [defaults]",
         )
     ref, preset = parse_reference(request.model, inventory)
-    local = local_stamp(ref) if isinstance(ref, LocalFileRef) else None
+    local, local_bytes = _local(ref) if isinstance(ref, LocalFileRef) else (None, 0)
     context = rounded(request.context or (preset.context if preset else None) or DEFAULT_CONTEXT)
     parallel = request.parallel or (preset.parallel if preset else None) or 1
     if context < 1 or parallel < 1:
@@ -89,8 +144,7 @@ def resolve(request: WorkerRequest, inventory: Inventory, node: Node) -> Resolve
         raise BackendInvalid(f"{backend!r} is not a backend", hint="one of " + ", ".join(BACKENDS))
     return ResolvedRequest(
         node=node,
-        ref=ref,
-        shown=request.model if preset else ref.display,
+        model=Model(ref, request.model if preset else ref.display, local, local_bytes),
         context=context,
         parallel=parallel,
         engine=request.engine or node.engine,
@@ -98,8 +152,7 @@ def resolve(request: WorkerRequest, inventory: Inventory, node: Node) -> Resolve
         device=request.device if request.device is not None else node.device,
         args=preset.args if preset else (),
         lease=node.lease,
-        local=local,
-        local_bytes=_total(local) if local else 0,
+        evict=request.evict,
     )
 
 
@@ -108,16 +161,19 @@ def rounded(context: int) -> int:
     return -(-context // STEP) * STEP
 
 
-def local_stamp(ref: LocalFileRef) -> tuple[str, int, int]:
-    """(absolute path, size in bytes, mtime in ns) of a local model; of the first part of a split one.
+def _local(ref: LocalFileRef) -> tuple[tuple[str, int, int], int]:
+    """(absolute path, size in bytes, mtime in ns) of a local model, of the first part of a split one; the
+    bytes of all parts.
 
     Raises:
         ModelNotFound: there is no such file, or it cannot be read.
     """
+    from rbee_ssh.models.outgoing import total
+    from rbee_ssh.models.store import part_of
+    from rbee_ssh.ssh.quote import quote
+
     path = Path(ref.path).expanduser()
     path = path.parent.resolve() / path.name
-    from rbee_ssh.models.store import part_of
-
     part = part_of(path.name)
     path = path.with_name(part.names()[0]) if part else path
     guess = f"if you meant a repository: --model {quote(ref.hub_guess)}" if ref.hub_guess else None
@@ -131,28 +187,16 @@ def local_stamp(ref: LocalFileRef) -> tuple[str, int, int]:
         ) from error
     if not path.is_file():
         raise ModelNotFound(f"{ref.display} is not a file", hint=guess, details={"path": str(path)})
-    return str(path), status.st_size, status.st_mtime_ns
+    return (str(path), status.st_size, status.st_mtime_ns), total(path)
 
 
-def _total(local: tuple[str, int, int]) -> int:
-    from rbee_ssh.models.outgoing import total
-
-    return total(Path(local[0]))
-
-
-def match(
-    wanted: ResolvedRequest, engine: EngineFound, backend: str, path: str, size: int, mtime: int
-) -> str:
-    """The worker key: equal for two workers that would answer alike (design: "A worker is reused when").
-
-    Args:
-        path, size, mtime: of the model file on the node; bytes and Unix seconds.
-    """
+def match(request: ResolvedRequest, engine: EngineFound, backend: str, files: FilesOnNode) -> str:
+    """Equal for two workers that would answer alike (docs/architecture.md, "Fingerprint and match")."""
     return _digest(
         [
-            *(path, size, mtime, engine.name, engine.path, engine.version),
-            *(wanted.context, wanted.parallel, backend, wanted.device, wanted.node.listen),
-            *([list(pair) for pair in wanted.node.env], list(wanted.args)),
+            *(files.path, files.size, files.mtime, engine.name, engine.path, engine.version),
+            *(request.context, request.parallel, backend, request.device, request.node.listen),
+            *([list(pair) for pair in request.node.env], list(request.args)),
         ]
     )
 

@@ -1,44 +1,46 @@
-"""Find or start the worker that a request needs: the full path through the house."""
+"""Find or start the worker that a request needs: the full path."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import secrets
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 from rbee_ssh import engines
-from rbee_ssh.engines.base import Launch, LaunchSettings
-from rbee_ssh.errors import ForwardingRefused, ModelNotFound, RbeeError, WorkerStartFailed, WorkerStartTimeout
-from rbee_ssh.models import deliver, outgoing, receiver
+from rbee_ssh.engines.base import Engine, Launch, LaunchSettings
+from rbee_ssh.errors import RbeeError, WorkerStartFailed
 from rbee_ssh.node.scripts import LIB, LOOK, SUPERVISE, compose, source
-from rbee_ssh.ssh import script
 from rbee_ssh.ssh.connection import Connection
 from rbee_ssh.ssh.pool import ConnectionPool
 from rbee_ssh.ssh.quote import quote, words
-from rbee_ssh.workers import eviction, failures, measured_memory, placement, records
+from rbee_ssh.workers import eviction, records, worker_memory
 from rbee_ssh.workers.fit import MemoryBudget
-from rbee_ssh.workers.prepare import ModelOnNode, Prepared, prepare, prepare_all
-from rbee_ssh.workers.ready import Stopped, wait_ready
-from rbee_ssh.workers.records import Record, WorkerSnapshot, complain
-from rbee_ssh.workers.stop import stop_on
-from rbee_ssh.workers.types import LIVE_STATES, Worker, WorkerRequest
+from rbee_ssh.workers.locate import locate
+from rbee_ssh.workers.prepare import Prepared, prepare_all
+from rbee_ssh.workers.ready import until_ready
+from rbee_ssh.workers.records import Record, WorkerSnapshot
+from rbee_ssh.workers.resolve import FilesOnNode, ResolvedRequest, match, resolve_all
+from rbee_ssh.workers.types import ServingWorker, Worker, WorkerRequest
 
 START = Path(__file__).with_name("start.sh")
-# Between our look and our request a worker can be retired, or another one can take its room: we look again.
+# Between our look and our request a worker can be retired, or another one can take its memory: we look again.
 TRIES = 4
+
+place_log = logging.getLogger("rbee.place")
+log = logging.getLogger("rbee.worker")
 
 
 @dataclass(frozen=True, slots=True)
-class Acquired:
-    """A worker that is ready, and the connection to its node."""
+class StartedWorker(ServingWorker):
+    """A worker that is ready, as its node has just told."""
 
-    connection: Connection
     record: Record
-    reused: bool
 
 
 async def start_worker(pool: ConnectionPool, request: WorkerRequest) -> tuple[Worker, bool]:
@@ -48,256 +50,231 @@ async def start_worker(pool: ConnectionPool, request: WorkerRequest) -> tuple[Wo
         RbeeError: whatever stands in the way, see cases in errors.py.
     """
     try:
-        got = await acquire(pool, request)
+        started = await acquire(pool, resolve_all(request, pool.inventory))
     except asyncio.CancelledError:
         pool.tell_started()
         raise
-    return records.worker(got.record, got.connection.name), got.reused
+    return records.worker(started.record, started.connection.name), started.reused
 
 
-async def acquire(pool: ConnectionPool, request: WorkerRequest) -> Acquired:
-    """As `start_worker`, with the connection."""
-    for _ in range(TRIES - 1):
-        got = await _acquire(pool, request)
-        if got is not None:
-            return got
-    got = await _acquire(pool, request)
-    if got is None:
-        raise WorkerStartFailed(
-            f"other commands started or stopped workers before this one could, {TRIES} times",
-            hint="rbee workers list",
-        )
-    return got
-
-
-async def _acquire(pool: ConnectionPool, request: WorkerRequest) -> Acquired | None:
-    able = await prepare_all(pool, request)
-    chosen = able[0] if len(able) == 1 else await _place(pool, able, evict=request.evict)
-    if chosen.choice.warning:
-        pool.reporter.warn(chosen.choice.warning)
-    for problem in chosen.facts.problems:
-        pool.reporter.detail(f"{chosen.request.node.name}: {problem}")
-    found = None
-    if chosen.model is None:
-        chosen = await _elsewhere(pool, chosen)
-    if chosen.same is None:  # also before a file is sent: it may be large
-        chosen, found = await eviction.ensure(pool, chosen, evict=request.evict)
-    model = chosen.model
-    if model is None:
-        brought = await _bring(pool, chosen)
-        # Its header is there now, and what is free may have changed while it came.
-        chosen = await prepare(pool, chosen.request, chosen.source, chosen.remote, None)
-        if chosen.same is None:
-            chosen, found = await eviction.ensure(pool, chosen, evict=request.evict)
-        # The node may have had the same bytes in another place.
-        model = chosen.model or brought
-    return await _find_or_start(pool, chosen, model, found)
-
-
-async def _elsewhere(pool: ConnectionPool, chosen: Prepared) -> Prepared:
-    """With the model, where the node has it in another place of its store: a worker may have it, too.
+async def acquire(pool: ConnectionPool, requests: Sequence[ResolvedRequest]) -> StartedWorker:
+    """A ready worker for the request, on one of the nodes that it was resolved for.
 
     Raises:
-        RbeeError: as fetch.find and receiver.find.
+        RbeeError: as `start_worker`.
     """
-    models_dir = chosen.request.node.models_dir
-    if chosen.remote is not None and chosen.remote.files[0].sha256 is not None:
-        from rbee_ssh.models.fetch import find
-
-        if await find(chosen.connection, chosen.remote, models_dir, pool.reporter) is None:
-            return chosen
-        return await prepare(pool, chosen.request, None, chosen.remote, None)  # it is linked to its place now
-    if chosen.source is None or chosen.request.local_bytes != chosen.source.size:
-        return chosen  # of parts, each has to be looked for, and deliver_all does
-    source = chosen.source
-    placed = await receiver.find(chosen.connection, models_dir, source.sha256, source.size)
-    if placed is None:
-        return chosen
-    return replace(chosen, model=ModelOnNode(placed.path, placed.size, placed.mtime, placed.size))
-
-
-async def _bring(pool: ConnectionPool, chosen: Prepared) -> ModelOnNode:
-    """The model to a node that has not got it.
-
-    Raises:
-        RbeeError: as pull and deliver_all.
-    """
-    node = chosen.request.node
-    if chosen.remote is not None:
-        from rbee_ssh.models.obtain import pull
-
-        got = await pull(chosen.connection, chosen.remote, node.models_dir, pool.registry, pool.reporter)
-        return ModelOnNode(got.path, got.size, got.mtime, got.size)
-    if chosen.source is None:
-        raise ModelNotFound(f"{chosen.request.shown} is not on {node.name}")
-    path, sha256 = Path(chosen.source.stamp[0]), chosen.source.sha256
-    files = await outgoing.model_files(path, pool.registry, sha256)
-    try:
-        placed = await deliver.deliver_all(chosen.connection, files, node.models_dir, pool.reporter)
-    finally:
-        for file in files:
-            await file.close()
-    return ModelOnNode(placed.path, placed.size, placed.mtime, chosen.model_size)
-
-
-async def _place(pool: ConnectionPool, able: list[Prepared], *, evict: bool) -> Prepared:
-    """The node that serves: see `placement.choose`."""
-    owner = await pool.registry.off_loop(pool.registry.client_id)
-    if any(one.same is not None for one in able):
-        offers = [eviction.MemoryOffer()] * len(able)  # one of those it will be
-    else:
-        answers = await asyncio.gather(
-            *(eviction.expected(pool, one) for one in able), return_exceptions=True
-        )
-        told = [answer for answer in answers if not isinstance(answer, BaseException)]
-        for answer in answers:
-            if isinstance(answer, BaseException) and (not isinstance(answer, RbeeError) or not told):
-                raise answer
-            if isinstance(answer, RbeeError):
-                pool.reporter.detail(answer.message)
-        able = [prepared for prepared, _ in told]
-        offers = [eviction.offer(prepared, estimate, owner) for prepared, estimate in told]
-    name = placement.choose(
-        [
-            placement.Candidate(
-                node=one.request.node.name,
-                ready=one.same is not None and one.same.state in ("idle", "busy"),
-                live=one.same is not None,
-                has_model=one.model is not None,
-                need_bytes=offered.need,
-                have_bytes=offered.have,
-                room_bytes=offered.room if evict else 0,
-            )
-            for one, offered in zip(able, offers, strict=True)
-        ]
+    requests = await locate(pool, requests)
+    for _ in range(TRIES):
+        if (started := await _acquire(pool, requests)) is not None:
+            return started
+    raise WorkerStartFailed(
+        f"other commands started or stopped workers before this one could, {TRIES} times",
+        hint="rbee workers list",
     )
-    return next(prepared for prepared in able if prepared.request.node.name == name)
+
+
+async def _acquire(pool: ConnectionPool, requests: Sequence[ResolvedRequest]) -> StartedWorker | None:
+    """None when others have changed the node meanwhile."""
+    prepared = await _place(pool, requests)
+    engine = prepared.choice.engine
+    place_log.info(
+        "%s: %s %s at %s, computing on %s; worker that serves this: %s",
+        prepared.connection.name,
+        engine.name,
+        engine.version,
+        engine.path,
+        prepared.choice.backend,
+        prepared.same.id if prepared.same else None,
+    )
+    if prepared.choice.warning:
+        pool.reporter.warn(prepared.choice.warning)
+    for problem in prepared.facts.problems:
+        pool.reporter.detail(f"{prepared.request.node.name}: {problem}")
+    if prepared.model.files is None:
+        from rbee_ssh.workers.bring import find_elsewhere
+
+        prepared = await find_elsewhere(pool, prepared)
+    prepared, budget = await eviction.ensure(pool, prepared)  # also before a file is sent: it may be large
+    if (files := prepared.model.files) is None:
+        from rbee_ssh.workers.bring import bring
+
+        prepared, files = await bring(pool, prepared)
+        prepared, budget = await eviction.ensure(pool, prepared)
+    return await _find_or_start(pool, prepared, files, budget)
+
+
+async def _place(pool: ConnectionPool, requests: Sequence[ResolvedRequest]) -> Prepared:
+    """The node that serves, of those that can.
+
+    Raises:
+        RbeeError: of the first node, if none can.
+    """
+    answers = await prepare_all(pool, requests)
+    able = [answer for answer in answers if isinstance(answer, Prepared)]
+    refused = [answer for answer in answers if isinstance(answer, RbeeError)]
+    for error in refused if able else refused[1:]:
+        (pool.reporter.detail if able else pool.reporter.warn)(error.message)
+    if not able:
+        raise refused[0]
+    if len(able) == 1:
+        return able[0]
+    from rbee_ssh.workers.placement import place
+
+    return await place(pool, able)
 
 
 async def _find_or_start(
-    pool: ConnectionPool, prepared: Prepared, model: ModelOnNode, found_room: MemoryBudget | None
-) -> Acquired | None:
+    pool: ConnectionPool, prepared: Prepared, files: FilesOnNode, budget: MemoryBudget | None
+) -> StartedWorker | None:
     """One script under the node's lock decides; None when what it found was being retired, or somebody was
-    faster and has taken the room."""
-    wanted, connection = prepared.request, prepared.connection
-    found = prepared.choice.engine
-    engine = engines.by_name(found.name)
-    worker_id = secrets.token_hex(6)
-    look = prepared.look
-    directory = f"{look.root}/workers/{worker_id}"
-    socket = socket_path(look.root, look.sockets, worker_id) if wanted.node.listen == "unix" else None
-    launch = engine.launch(
-        LaunchSettings(
-            engine_path=found.path,
-            model_path=model.path,
-            key_file=f"{directory}/key",
-            directory=directory,
-            socket=socket,
-            context=wanted.context,
-            parallel=wanted.parallel,
-            backend=prepared.choice.backend,
-            device=prepared.choice.device,
-            args=wanted.args,
-            alias=Path(model.path).name,
-            library_path=found.library_path,
+    faster and has taken the memory."""
+    connection = prepared.connection
+    owner = await pool.registry.off_loop(pool.registry.client_id)
+    new = _new_worker(prepared, files, budget, owner)
+    if prepared.same is None:
+        pool.reporter.say(
+            f"starting {new.engine.name} with {PurePosixPath(files.path).name} on {connection.name}"
         )
+        if warning := worker_memory.beyond(prepared):
+            pool.reporter.warn(warning)
+    pool.started[new.id] = connection.name  # before it is: the answer may never reach us
+    snapshot = await _run_start(connection, new)
+    if snapshot.crowded:
+        pool.reporter.say(f"the workers of {connection.name} changed meanwhile; looking again")
+    if not snapshot.new:
+        del pool.started[new.id]
+    record = snapshot.records[-1] if snapshot.records else None
+    log.info(
+        "%s of %s: %s",
+        connection.name,
+        new.id,
+        f"worker {record.id} is {record.state}, started by this: {snapshot.new}" if record else "no worker",
     )
-    timeouts = connection.timeouts
+    if record is not None:
+        record = await until_ready(
+            pool, connection, new.engine, record, files.total, new.patience, new=bool(snapshot.new)
+        )
+    if record is None:
+        return None
+    entry = records.entry(record, connection.name, (prepared.request.fingerprint,))
+    await pool.registry.off_loop(pool.registry.put, entry)
+    if snapshot.new:
+        pool.later(worker_memory.keep(pool.registry, prepared, record.id))
+    return StartedWorker(connection, entry, not snapshot.new, record)
+
+
+@dataclass(frozen=True, slots=True)
+class NewWorker:
+    """A worker to be started, unless there is one like it.
+
+    `values` and `files` go to start.sh: its settings by name, and name and text of files for the worker's
+    directory. `patience`: seconds until it listens.
+    """
+
+    id: str
+    engine: Engine
+    patience: float
+    values: Mapping[str, str]
+    files: tuple[tuple[str, str], ...]
+
+
+def _new_worker(prepared: Prepared, files: FilesOnNode, budget: MemoryBudget | None, owner: str) -> NewWorker:
+    """The worker for a request, under a new id.
+
+    Raises:
+        UsageInvalid: an argument of the preset that the engine cannot take.
+    """
+    request, timeouts = prepared.request, prepared.connection.timeouts
+    engine = engines.by_name(prepared.choice.engine.name)
+    worker_id = secrets.token_hex(6)
+    directory = f"{prepared.snapshot.root}/workers/{worker_id}"
+    socket = ""
+    if request.node.listen == "unix":
+        socket = socket_path(prepared.snapshot.sockets, worker_id)
+    launch = _launch(prepared, files, engine, directory, socket)
     patience = timeouts.start
     if not engine.binds_before_load:
-        patience = timeouts.load + timeouts.load_per_gib * model.total / 2**30
-    owner = await pool.registry.off_loop(pool.registry.client_id)
-    spec = {
-        "node": connection.name,
-        "model": wanted.shown,
-        "model_path": model.path,
-        "model_bytes": model.total,
-        "engine": engine.name,
-        "context": wanted.context,
-        "parallel": wanted.parallel,
+        patience = timeouts.load + timeouts.load_per_gib * files.total / 2**30
+    return NewWorker(
+        id=worker_id,
+        engine=engine,
+        patience=patience,
+        values={
+            "id": worker_id,
+            "match": match(request, prepared.choice.engine, prepared.choice.backend, files),
+            "spec": json.dumps(_spec(prepared, files, budget, owner)),
+            "run": run_sh(launch, request.node.env, directory),
+            "supervise": source(LIB) + source(SUPERVISE),
+            "lease": str(int(request.lease)),
+            "ready-pattern": engine.ready_pattern,
+            "port-pattern": "" if socket else engine.port_pattern,
+            "socket": socket,
+            "late": "" if engine.binds_before_load else "1",
+            "patience": str(int(patience)),
+            "model": files.path,
+            **_memory_seen(prepared, budget),
+        },
+        files=(("owner", owner + "\n"), *launch.files),
+    )
+
+
+def _launch(prepared: Prepared, files: FilesOnNode, engine: Engine, directory: str, socket: str) -> Launch:
+    request, choice = prepared.request, prepared.choice
+    return engine.launch(
+        LaunchSettings(
+            engine_path=choice.engine.path,
+            model_path=files.path,
+            key_file=f"{directory}/key",
+            directory=directory,
+            socket=socket or None,
+            context=request.context,
+            parallel=request.parallel,
+            backend=choice.backend,
+            device=choice.device,
+            args=request.args,
+            alias=records.alias_of(files.path),
+            library_path=choice.engine.library_path,
+        )
+    )
+
+
+def _spec(prepared: Prepared, files: FilesOnNode, budget: MemoryBudget | None, owner: str) -> dict[str, Any]:
+    """What the node keeps of the worker, for all who ask."""
+    request = prepared.request
+    return {
+        "node": prepared.connection.name,
+        "model": prepared.model.name,
+        "model_path": files.path,
+        "model_bytes": files.total,
+        "engine": prepared.choice.engine.name,
+        "context": request.context,
+        "parallel": request.parallel,
         "backend": prepared.choice.backend,
-        "device": wanted.device,
+        "device": request.device,
         "owner": owner,
         "created": time.time(),
         # While it loads, others leave it that much.
-        "need_ram": found_room.ram if found_room else model.total * 11 // 10,
-        "need_device": found_room.device if found_room else 0,
+        "need_ram": budget.ram if budget else files.total * 11 // 10,
+        "need_device": budget.device if budget else 0,
     }
-    if prepared.same is None:
-        pool.reporter.say(f"starting {engine.name} with {Path(model.path).name} on {connection.name}")
-        if warning := eviction.beyond(prepared):
-            pool.reporter.warn(warning)
-    pool.started[worker_id] = connection.name  # before it is: the answer may never reach us
-    seen = await _run_start(
-        connection,
-        [
-            worker_id,
-            prepared.match_of(model),
-            json.dumps(spec),
-            run_sh(launch, wanted.node.env, directory),
-            str(int(wanted.lease)),
-            engine.ready_pattern,
-            "" if socket else engine.port_pattern,
-            socket or "",
-            "" if engine.binds_before_load else "1",
-            source(LIB) + source(SUPERVISE),
-            str(int(patience)),
-            model.path,
-            *_decided(prepared, found_room),
-            *("owner", owner + "\n"),
-            *(word for file in launch.files for word in file),
-        ],
-        patience,
-    )
-    if seen.crowded:
-        pool.reporter.say(f"the workers of {connection.name} changed meanwhile; looking again")
-    if not seen.new:
-        del pool.started[worker_id]
-    record = seen.records[-1] if seen.records else None
-    if record is None or record.state in ("stopping", "stopped"):
-        return None
-    if record.state not in LIVE_STATES:
-        raise failures.start_failed(record, connection.name, engine.name)
-    reused = not seen.new
-    listening = record.state != "starting" and (engine.binds_before_load or record.state != "loading")
-    try:
-        if not listening:
-            raise failures.start_timeout(record, connection.name, record.id, patience, "did not answer")
-        if record.state in ("starting", "loading") or not reused:
-            record = await wait_ready(connection, engine, record, model.total, pool.reporter)
-    except Stopped:
-        pool.reporter.say(f"another command stopped worker {record.id} on {connection.name}; looking again")
-        return None
-    except WorkerStartTimeout:
-        # Whoever started it: it did nothing while we watched, and is in the way of the next one.
-        await stop_on(connection, [record.id], drain=0)
-        raise
-    except ForwardingRefused:
-        if not reused:
-            await stop_on(connection, [record.id], drain=0)  # nobody could ever reach it
-        raise
-    entry = records.entry(record, connection.name, (wanted.fingerprint,))
-    await pool.registry.off_loop(pool.registry.put, entry)
-    if not reused:
-        pool.later(measured_memory.keep(pool.registry, prepared, model, record.id))
-    return Acquired(connection, record, reused)
 
 
-def _decided(prepared: Prepared, found: MemoryBudget | None) -> list[str]:
+def _memory_seen(prepared: Prepared, budget: MemoryBudget | None) -> dict[str, str]:
     """What the decision to start a worker rests on: the workers that were seen, the bytes left beside it."""
-    known = " ".join(record.id for record in prepared.look.records)
-    if prepared.same is not None:  # nobody asked whether there is room for another one
-        return [known, "-1", "-1"]
-    left = (found.ram_left, found.device_left) if found else (None, None)
-    return [known, *("" if size is None else str(size) for size in left)]
+    left: tuple[int | None, int | None] = (None, None)
+    if prepared.same is not None:
+        left = (-1, -1)  # nobody asked whether there is memory for another one
+    elif budget is not None:
+        left = (budget.ram_left, budget.device_left)
+    ram, device = ("" if size is None else str(size) for size in left)
+    seen = " ".join(record.id for record in prepared.snapshot.records)
+    return {"seen": seen, "ram-left": ram, "device-left": device}
 
 
-async def _run_start(connection: Connection, args: list[str], patience: float) -> WorkerSnapshot:
-    body = compose(LIB, LOOK, START)
-    result = await script.run(connection, body, args, timeout=patience + 30)
-    seen = records.parse(result.stdout.split("\n"))
-    complain(connection, seen)
-    return seen
+async def _run_start(connection: Connection, new: NewWorker) -> WorkerSnapshot:
+    args = [f"{name}={value}" for name, value in new.values.items()]
+    args += ["--", *(word for file in new.files for word in file)]
+    return await records.run(connection, compose(LIB, LOOK, START), args, timeout=new.patience + 30)
 
 
 def run_sh(launch: Launch, node_env: Iterable[tuple[str, str]], directory: str) -> str:
@@ -314,11 +291,10 @@ def run_sh(launch: Launch, node_env: Iterable[tuple[str, str]], directory: str) 
     return "\n".join(lines) + "\n"
 
 
-def socket_path(root: str, sockets: str, worker_id: str) -> str:
-    """Where a worker's socket goes: its directory, else the short private one the node named.
+def socket_path(sockets: str, worker_id: str) -> str:
+    """Where a worker's socket goes: the private directory that the node named, else one of its own in /tmp.
 
-    llama-server takes a host for a UNIX socket only if it ends in ".sock".
+    Nobody can take that name before: an id is random. llama-server takes a host for a UNIX socket only if it
+    ends in ".sock".
     """
-    if sockets:
-        return f"{sockets}/{worker_id}.sock"
-    return f"{root}/workers/{worker_id}/worker.sock"
+    return f"{sockets or f'/tmp/rbee.{worker_id}'}/{worker_id}.sock"  # noqa: S108  # made, checked: start.sh

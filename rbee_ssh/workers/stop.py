@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from rbee_ssh.errors import RbeeError, UsageInvalid, WorkerStalled, WorkerUnknown
 from rbee_ssh.node.scripts import LIB, LOOK, compose
-from rbee_ssh.ssh import script
 from rbee_ssh.ssh.connection import Connection
 from rbee_ssh.ssh.pool import ConnectionPool
 from rbee_ssh.ssh.quote import quote
 from rbee_ssh.workers import records
-from rbee_ssh.workers.listing import tell_of_others
-from rbee_ssh.workers.records import Record, WorkerSnapshot, complain, remember, snapshot
+from rbee_ssh.workers.records import STOP, Record, WorkerSnapshot
 
-STOP = Path(__file__).with_name("stop.sh")
 BODY = compose(LIB, LOOK, STOP, then='rbee_init && rbee_stop "$@"')
 # stop.sh says a word every 5 s, but for the 10 s that it may wait for the lock.
 SILENCE = 20.0
+
+log = logging.getLogger("rbee.worker")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +41,11 @@ async def stop_on(connection: Connection, ids: Sequence[str], *, drain: float) -
         NodeFault: the connection or its shell. The supervisors on the node go on regardless.
     """
     term = connection.timeouts.term
-    result = await script.run(
-        connection,
-        BODY,
-        [str(int(drain)), str(int(term)), *ids],
-        timeout=drain + term + 30,
-        silence=SILENCE,
-    )
-    seen = records.parse(result.stdout.split("\n"))
-    complain(connection, seen)
-    return seen
+    args = [str(int(drain)), str(int(term)), *ids]
+    snapshot = await records.run(connection, BODY, args, timeout=drain + term + 30, silence=SILENCE)
+    for outcome, worker_id, why in snapshot.results:
+        log.info("%s: stop worker %s: %s %s", connection.name, worker_id, outcome, why)
+    return snapshot
 
 
 async def stop_workers(
@@ -73,68 +67,78 @@ async def stop_workers(
             hint="rbee workers stop ID…   or --node NAME, or --all",
         )
     names = await _nodes_of(pool, ids, node)
-    present: dict[str, Sequence[Record]] = {}
-    connections: dict[str, Connection] = {}
-    gone: list[str] = []
-    forced: list[str] = []
-    unreachable: dict[str, RbeeError] = {}
-
-    async def ask(name: str) -> None:
-        try:
-            connection = await pool.connect(name, tries=1 if len(names) > 1 else None)
-            seen = await snapshot(connection)
-        except RbeeError as error:
-            if error.exit_status == 2:
-                raise
-            unreachable[name] = error
-            return
-        await remember(pool, name, seen)
-        present[name], connections[name] = seen.records, connection
-
-    async def end(name: str, chosen: Sequence[str]) -> None:
-        drain = 0.0 if now else pool.inventory.timeouts.drain
-        busy = [one.id for one in present[name] if one.id in chosen and one.state == "busy"]
-        waits = (
-            f"; {', '.join(busy)} may answer for {drain:.0f} s more, without --now" if busy and drain else ""
-        )
-        pool.reporter.say(f"stopping {', '.join(chosen)} on {name}{waits}")
-        try:
-            answer = await stop_on(connections[name], chosen, drain=drain)
-        except RbeeError as error:
-            unreachable[name] = error
-            return
-        for word, worker_id, _ in answer.results:
-            if word == "forced":
-                forced.append(worker_id)
-                pool.reporter.warn(f"worker {worker_id} on {name} did not end on TERM and was killed")
-            elif word == "stopped":
-                gone.append(worker_id)
-                await pool.registry.off_loop(pool.registry.forget, worker_id)
-            elif word == "alive":
-                unreachable[name] = still_there(worker_id, name)
-
+    stopping = _Stopping(pool, tries=1 if len(names) > 1 else None, now=now)
     owner = None if any_owner else await pool.registry.off_loop(pool.registry.client_id)
     taken: set[str] = set()
 
     async def empty(name: str) -> None:
         """Stop a node's workers; no other node is waited for, since one may be cut off."""
-        await ask(name)
-        meant = choose({name: present.get(name, ())}, (), owner, complete=True).get(name, [])
+        await stopping.look(name)
+        meant = choose({name: stopping.present.get(name, ())}, (), owner, complete=True).get(name, [])
         # A machine that stands in the inventory under two names shows its workers twice.
-        which = [worker_id for worker_id in meant if worker_id not in taken]
-        taken.update(which)
-        if which:
-            await end(name, which)
+        mine = [worker_id for worker_id in meant if worker_id not in taken]
+        taken.update(mine)
+        if mine:
+            await stopping.stop(name, mine)
 
     if ids:
-        await asyncio.gather(*(ask(name) for name in names))
-        chosen = choose(present, ids, owner, complete=not unreachable)
-        await asyncio.gather(*(end(name, which) for name, which in chosen.items()))
+        await asyncio.gather(*(stopping.look(name) for name in names))
+        chosen = choose(stopping.present, ids, owner, complete=not stopping.unreachable)
+        await asyncio.gather(*(stopping.stop(name, meant) for name, meant in chosen.items()))
     else:
         await asyncio.gather(*(empty(name) for name in names))
     if all_:
+        from rbee_ssh.workers.listing import tell_of_others
+
         await tell_of_others(pool)
-    return StopReport(tuple(gone), tuple(forced), unreachable)
+    return StopReport(tuple(stopping.stopped), tuple(stopping.forced), stopping.unreachable)
+
+
+class _Stopping:
+    """Nodes that were asked for their workers, and what has become of these."""
+
+    def __init__(self, pool: ConnectionPool, *, tries: int | None, now: bool) -> None:
+        self._pool = pool
+        self._tries = tries
+        self._drain = 0.0 if now else pool.inventory.timeouts.drain
+        self.present: dict[str, Sequence[Record]] = {}
+        self.stopped: list[str] = []
+        self.forced: list[str] = []
+        self.unreachable: dict[str, RbeeError] = {}
+
+    async def look(self, name: str) -> None:
+        try:
+            snapshot = await records.look(await self._pool.connect(name, tries=self._tries))
+        except RbeeError as error:
+            if error.exit_status == 2:
+                raise
+            self.unreachable[name] = error
+            return
+        await records.remember(self._pool, name, snapshot)
+        self.present[name] = snapshot.records
+
+    async def stop(self, name: str, ids: Sequence[str]) -> None:
+        reporter, drain = self._pool.reporter, self._drain
+        busy = [record.id for record in self.present[name] if record.id in ids and record.state == "busy"]
+        waits = (
+            f"; {', '.join(busy)} may answer for {drain:.0f} s more, without --now" if busy and drain else ""
+        )
+        reporter.say(f"stopping {', '.join(ids)} on {name}{waits}")
+        try:
+            snapshot = await stop_on(await self._pool.connect(name, tries=self._tries), ids, drain=drain)
+        except RbeeError as error:
+            self.unreachable[name] = error
+            return
+        for outcome, worker_id, _ in snapshot.results:
+            if outcome == "forced":
+                self.forced.append(worker_id)
+                reporter.warn(f"worker {worker_id} on {name} did not end on TERM and was killed")
+            elif outcome == "stopped":
+                self.stopped.append(worker_id)
+                registry = self._pool.registry
+                await registry.off_loop(registry.forget, name, worker_id)
+            elif outcome == "alive":
+                self.unreachable[name] = still_there(worker_id, name)
 
 
 def still_there(worker_id: str, node: str) -> WorkerStalled:
@@ -161,26 +165,22 @@ def choose(
     """
     # By id: a machine that stands in the inventory under two names shows its workers twice.
     by_id = {r.id: (name, r) for name, records in present.items() for r in records if r.state != "stopped"}
-    there = list(by_id.values())
     chosen: dict[str, list[str]] = {}
     if not ids:
-        for name, record in there:
-            if owner is None or record.told("owner") == owner:
+        for name, record in by_id.values():
+            if owner is None or record.spec_text("owner") == owner:
                 chosen.setdefault(name, []).append(record.id)
         return chosen
-    known = sorted(record.id for _, record in there)
     for wanted in dict.fromkeys(ids):
-        meant = [(n, r) for n, r in there if r.id == wanted] or [
-            (n, r) for n, r in there if r.id.startswith(wanted)
-        ]
+        meant = [wanted] if wanted in by_id else [each for each in by_id if each.startswith(wanted)]
         if len(meant) > 1 or (not meant and complete):
             raise WorkerUnknown(
                 f"{'several workers begin with' if meant else 'there is no worker'} {wanted}",
-                hint=f"the known ones: {', '.join(known) or 'none'}",
-                details={"known": known},
+                hint=f"the known ones: {', '.join(sorted(by_id)) or 'none'}",
+                details={"known": sorted(by_id)},
             )
-        for name, record in meant:
-            chosen.setdefault(name, []).append(record.id)
+        for worker_id in meant:
+            chosen.setdefault(by_id[worker_id][0], []).append(worker_id)
     return chosen
 
 
@@ -189,8 +189,8 @@ async def _nodes_of(pool: ConnectionPool, ids: Sequence[str], node: str | None) 
     if node is not None:
         return [node]
     if ids:
-        entries = [await pool.registry.off_loop(pool.registry.find, worker_id) for worker_id in ids]
-        nodes = {entry.node for entry in entries if entry is not None}
-        if all(entries) and nodes <= set(pool.inventory.nodes):
+        found = [await pool.registry.off_loop(pool.registry.with_id, worker_id) for worker_id in ids]
+        nodes = {entry.node for entries in found for entry in entries}
+        if all(found) and nodes <= set(pool.inventory.nodes):
             return sorted(nodes)
     return list(pool.inventory.nodes)

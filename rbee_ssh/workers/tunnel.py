@@ -23,8 +23,10 @@ from rbee_ssh.ssh.connection import ChannelRefused, Connection
 from rbee_ssh.ssh.pool import ConnectionPool
 from rbee_ssh.workers import records
 from rbee_ssh.workers.listing import find_worker
+from rbee_ssh.workers.ownership import proof
 from rbee_ssh.workers.proxy import UpstreamChannel, served
-from rbee_ssh.workers.records import record_of, still_ours
+from rbee_ssh.workers.records import record_of
+from rbee_ssh.workers.resolve import resolve_all
 from rbee_ssh.workers.types import WorkerRequest
 
 
@@ -51,7 +53,7 @@ class _Target:
         self.entry = entry
 
     @contextlib.asynccontextmanager
-    async def way(self) -> AsyncIterator[UpstreamChannel]:
+    async def channel(self) -> AsyncIterator[UpstreamChannel]:
         """A channel to the worker, to the next one if it is gone.
 
         Raises:
@@ -62,16 +64,13 @@ class _Target:
             for last in (False, False, True):
                 connection, entry = self.connection, self.entry
                 try:
-                    if entry.port is None or await still_ours(connection, entry):
-                        stream = connection.stream(entry.socket, entry.port)
-                        reader, writer = await stack.enter_async_context(stream)
-                        break
+                    stream = connection.stream(entry.socket, entry.port, proof(connection, entry))
+                    reader, writer = await stack.enter_async_context(stream)
+                    break
                 except (ChannelRefused, RbeeError):
                     if last:
                         raise
                 await self._next(entry)
-            else:
-                raise ChannelRefused("its port is not its own")
             yield UpstreamChannel(connection, entry.api_key, reader, writer)
 
     async def _next(self, gone: WorkerEntry) -> None:
@@ -80,9 +79,9 @@ class _Target:
         async with self._lock:
             if self.entry is not gone:
                 return  # somebody else's connection has been here
-            got = await acquire(self._pool, self._request)
-            self.connection = got.connection
-            self.entry = records.entry(got.record, got.connection.name)
+            # Resolved anew: a preset's file may have changed since.
+            serving = await acquire(self._pool, resolve_all(self._request, self._pool.inventory))
+            self.connection, self.entry = serving.connection, serving.entry
             if self.entry.id != gone.id:
                 self._pool.reporter.say(f"worker {gone.id} is gone; {self.entry.id} serves now")
 
@@ -100,32 +99,32 @@ async def tunnel(
         WorkerUnknown, NodeFault: there is no such worker, or its node does not answer.
         UsageInvalid: the port is taken.
     """
-    found = await find_worker(pool, worker)
-    connection = await pool.connect(found.node)
-    record = await record_of(connection, found.id)
+    named = await find_worker(pool, worker)
+    connection = await pool.connect(named.node)
+    record = await record_of(connection, named.id)
     if record is None:
-        raise WorkerUnknown(f"worker {found.id} ended just now", hint="rbee workers list")
-    request = _request_of(record, found.node, pool.inventory)
-    target = _Target(pool, connection, records.entry(record, found.node), request)
+        raise WorkerUnknown(f"worker {named.id} ended just now", hint="rbee workers list")
+    request = _request_of(record, named.node, pool.inventory)
+    target = _Target(pool, connection, records.entry(record, named.node), request)
     key = secrets.token_hex(24)
-    async with served(target.way, key, port) as bound:
+    async with served(target.channel, key, port) as bound:
         with _header_file(key) as path:
-            announce(TunnelInfo(f"http://127.0.0.1:{bound}/v1", path, found.id, found.model))
+            announce(TunnelInfo(f"http://127.0.0.1:{bound}/v1", path, named.id, named.model))
             await asyncio.get_running_loop().create_future()  # until cancelled
 
 
 def _request_of(record: records.Record, node: str, inventory: Inventory) -> WorkerRequest:
     """The request that leads to a worker like this one: by its preset, with its arguments, or by file."""
     context, parallel = record.spec.get("context"), record.spec.get("parallel")
-    model = record.told("model")
+    model = record.spec_text("model")
     return WorkerRequest(
-        model=model if model in inventory.models else "file://" + record.told("model_path"),
+        model=model if model in inventory.models else "file://" + record.spec_text("model_path"),
         node=node,
-        engine=record.told("engine") or None,
+        engine=record.spec_text("engine") or None,
         context=context if isinstance(context, int) else None,
         parallel=parallel if isinstance(parallel, int) else None,
-        backend=record.told("backend") or None,
-        device=record.told("device") or None,
+        backend=record.spec_text("backend") or None,
+        device=record.spec_text("device") or None,
     )
 
 

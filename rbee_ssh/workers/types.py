@@ -1,9 +1,13 @@
-"""The values the workers room takes and gives. All frozen, all plain."""
+"""The values that this package takes and gives. All frozen, all plain."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rbee_ssh.registry import WorkerEntry
+    from rbee_ssh.ssh.connection import Connection
 
 STATES = ("starting", "loading", "idle", "busy", "stopping", "stopped", "failed", "dead", "unknown")
 LIVE_STATES = frozenset({"starting", "loading", "idle", "busy", "stopping"})
@@ -70,13 +74,22 @@ class Worker:
     lease_seconds: int
     log: str  # path on the node
     owner: str = ""  # id of the control machine that started it
-    match: str = ""  # equal match: the same model served the same way (design: "worker key")
+    match: str = ""  # equal for workers that would answer alike
     exit_status: int | None = None
     problem: str | None = None  # the last log lines of a failed one
     context: int | None = None  # tokens for each slot
     parallel: int = 1  # slots
     memory: int | None = None  # bytes of RAM that it has now, the mapped model among them
     device_memory: int | None = None  # bytes that it was expected to take of its GPUs
+
+
+@dataclass(frozen=True, slots=True)
+class ServingWorker:
+    """A worker that is ready, as far as is known, and the connection to its node."""
+
+    connection: Connection
+    entry: WorkerEntry
+    reused: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 
 # program:Debian package
 NEEDED='sshd:openssh-server ssh:openssh-client ip:iproute2 iptables:iptables setpriv:util-linux curl:curl
-zsh:zsh fish:fish csh:csh busybox:busybox cron:cron ps:procps
+zsh:zsh fish:fish csh:csh busybox:busybox cron:cron ps:procps lsof:lsof
 faketime:faketime'
 
 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"

@@ -60,6 +60,7 @@ class Hub:
     repositories: dict[str, Repository] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)  # one for each answer of the CDN, then none
     asked: list[Asked] = field(default_factory=list)
+    moved: dict[str, tuple[int, str]] = field(default_factory=dict)  # repository → status, endpoint
     rate: int | None = None  # bytes a second of each answer
     tls: Path | None = None  # certificate and key, for the CDN
 
@@ -201,6 +202,8 @@ class _HubHandler(_Handler):
         return True
 
     def _info(self, name: str, revision: str | None) -> None:
+        if moved := self.owner.moved.get(name):
+            return self.reply(moved[0], {"Location": moved[1] + self.path})
         repo = self.owner.repositories.get(name)
         if self._refused(repo, gate=False):
             return None

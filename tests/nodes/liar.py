@@ -44,6 +44,7 @@ lease\t3600
 cpu\t12
 key\t{KEY}
 socket\t/home/ada/x/worker.sock
+private\t1
 memory\t1000
 log-size\t100
 end\t{WORKER}

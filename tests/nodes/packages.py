@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from hubkit.certificate import make_certificate
+
 # What llama-server is linked with goes by these names; the wheel holds each library three times.
 _NEEDED = ("llama-server", "lib*.so.0", "libllama-server-impl.so", "libvulkan.so.1")
 
@@ -19,15 +22,18 @@ class NodeStore:
     """Files under an address. `simple/` is an index of packages (PEP 503), for pip and uv.
 
     Attributes:
-        url: of the directory.
+        url: of the directory, over http.
+        index: over https, for who has the files of `trust`.
         gate: as long as it is clear, whoever asks for a wheel waits.
         waiting: set when somebody does.
+        asked: over https or not, and for which path.
     """
 
     def __init__(self, directory: Path, address: str) -> None:
         self.directory = directory
         self.gate, self.waiting = threading.Event(), threading.Event()
         self.gate.set()
+        self.asked: list[tuple[bool, str]] = []
         contents = self
 
         class Handler(SimpleHTTPRequestHandler):
@@ -35,6 +41,13 @@ class NodeStore:
                 pass
 
             def do_GET(self) -> None:
+                secure = isinstance(self.connection, ssl.SSLSocket)
+                contents.asked.append((secure, self.path))
+                if self.path.startswith("/away/"):
+                    self.send_response(302)
+                    self.send_header("Location", f"{contents.url}/simple/{self.path.removeprefix('/away/')}")
+                    self.end_headers()
+                    return
                 if self.path.endswith(".whl") and not contents.gate.is_set():
                     contents.waiting.set()
                     contents.gate.wait()
@@ -46,22 +59,38 @@ class NodeStore:
                 except (BrokenPipeError, ConnectionResetError):
                     self.close_connection = True
 
-        self._server = ThreadingHTTPServer((address, 0), partial(Handler, directory=str(directory)))
-        self.host = f"{address}:{self._server.server_port}"
-        self.url = f"http://{self.host}"
-        self.index = f"{self.url}/simple"
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-        self._thread.start()
+        serve = partial(Handler, directory=str(directory))
+        self._servers = [ThreadingHTTPServer((address, 0), serve) for _ in range(2)]
+        plain, secure = self._servers
+        self._certificate = directory.with_name(directory.name + ".pem")
+        make_certificate(self._certificate, address)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self._certificate)
+        # The handshake in the thread of the request: who does not come to an end holds up nobody.
+        secure.socket = context.wrap_socket(secure.socket, server_side=True, do_handshake_on_connect=False)
+        self.host = f"{address}:{secure.server_port}"
+        self.url = f"http://{address}:{plain.server_port}"
+        self.index = f"https://{self.host}/simple"
+        self.downward = f"https://{self.host}/away"  # leads to the same over http
+        self._threads = [threading.Thread(target=one.serve_forever, daemon=True) for one in self._servers]
+        for thread in self._threads:
+            thread.start()
 
     def close(self) -> None:
         self.gate.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        for server in self._servers:
+            server.shutdown()
+            server.server_close()
+        for thread in self._threads:
+            thread.join()
 
     def trust(self) -> dict[str, str]:
-        """Files of a home whose pip may use an index without TLS."""
-        return {".config/pip/pip.conf": f"[global]\ntrusted-host = {self.host}\n"}
+        """Files of a home whose pip and uv believe in the index."""
+        return {
+            "ca.pem": self._certificate.read_text(),
+            ".config/pip/pip.conf": "[global]\ncert = ~/ca.pem\n",
+            ".config/uv/uv.toml": f'allow-insecure-host = ["{self.host}"]\n',
+        }
 
 
 @contextmanager

@@ -187,7 +187,8 @@ def test_any_value_of_an_inventory(
         for key, text in keys.items():
             assert key in ("tags", "host", "user") or text in told
         assert {f"env:{name}={text}" for name, text in env.items()} <= set(told)
-        words, environment = started(recorder.home, recorder.arguments("rbee_new")[3])
+        (run_sh,) = (word[4:] for word in recorder.arguments("rbee_new") if word.startswith("run="))
+        words, environment = started(recorder.home, run_sh)
         assert words[len(words) - len(args) :] == args
         assert {f"{name}={text}" for name, text in env.items()} <= environment
 

@@ -41,7 +41,8 @@ def test_cleanup_stops_what_is_idle_and_only_that(node: LabNode, control: Contro
     registry.unlink()
     kept = cleanup(control, "--idle", "5m")
     assert [entry["id"] for entry in kept["kept"]] == [worker["id"]]
-    assert worker["id"] in json.loads(registry.read_text())["workers"], "what was forgotten is adopted"
+    adopted = [entry["id"] for entry in json.loads(registry.read_text())["workers"].values()]
+    assert adopted == [worker["id"]], "what was forgotten is adopted"
     eventually(lambda: (workers(control)[0]["idle_seconds"] or 0) >= 5, within=30, why="an idle tick")
     assert cleanup(control, "--idle", "5s", "--dry-run")["stopped"] == [worker["id"]]
     assert engines_on(node), "a dry run stops nothing"

@@ -21,7 +21,7 @@ import httpx
 import pytest
 
 from nodekit.engines import Engines
-from rbee_ssh.engines import ENGINES, Engine, Launch, LaunchSettings, Readiness, by_name
+from rbee_ssh.engines import NAMES, Engine, Launch, LaunchSettings, Readiness, by_name
 
 KEY = "0123456789abcdef-the-key"
 # The threads of engines that share two cores wait for each other with a spinning CPU.
@@ -41,7 +41,7 @@ every_engine = pytest.mark.parametrize(
             id=engine.name,
             marks=[pytest.mark.llama_cpp_python] if engine.name == "llama-cpp-python" else [],
         )
-        for engine in ENGINES
+        for engine in map(by_name, NAMES)
     ],
 )
 

@@ -453,3 +453,25 @@ def test_the_header_of_a_model_is_sent_unless_it_is_known(shell: str, probe: Pro
     stale = probe(shell, NODE, model_path=path, known_header="7:8").model
     assert stale is not None
     assert stale.head == content[:32768]
+
+
+def test_a_model_is_told_from_another_one_by_the_notes_of_its_parts(
+    shell: str, probe: Probe, home: Path
+) -> None:
+    one, two = "1" * 64, "2" * 64
+    files = [home / f"split-0000{number}-of-00002.gguf" for number in (1, 2)]
+    for file, sha256 in zip(files, (one, two), strict=True):
+        file.write_bytes(b"GGUF")
+        Path(f"{file}.json").write_text(f'{{"source":"{"3" * 64}","sha256":"{sha256}","size":4}}\n')
+
+    def state(*sums: str) -> str | None:
+        found = probe(shell, NODE, model_path=str(files[0]), sums=sums).model
+        return found.state if found else None
+
+    assert [state(), state(one), state("", two), state(one, two)] == ["gguf"] * 4
+    assert [state(two), state("3" * 64), state(one, one), state("", one)] == ["differs"] * 4
+    Path(f"{files[1]}.json").write_text('{"verified":0}\n')
+    assert state() == "differs"
+    for file in files:  # nobody has told what it is
+        Path(f"{file}.json").write_text('{"size":4}\n')
+    assert state(one, two) == "gguf"

@@ -66,7 +66,7 @@ def test_a_lock_that_somebody_holds(node: LabNode, control: Control, engines: En
     fake(node, control, http("500 No", '{"error":{"message":"no"}}'))
     assert error_of(ask(control, engines))["code"] == "REQUEST_REFUSED"
     control.rbee("workers", "stop", "--all", "--now", check=True)
-    root = node.exec_local("echo ~/.local/state/rbee/*/").stdout.strip()
+    root = node.exec_local("dirname ~/.local/state/rbee/*/workers").stdout.strip()
     boot = node.exec_local("cat /proc/sys/kernel/random/boot_id").stdout.strip()
     holder = node.exec_local("sleep 600 </dev/null >/dev/null 2>&1 & echo $!").stdout.strip()
     started = node.exec_local(f"cut -d' ' -f22 /proc/{holder}/stat").stdout.strip()

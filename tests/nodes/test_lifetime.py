@@ -174,11 +174,9 @@ def test_a_state_directory_too_deep_for_a_socket_gets_a_private_one(
     answer = infer(control, engines)
     assert answer.returncode == 0, answer.stdout + answer.stderr
     (worker,) = workers(control)
-    assert worker["endpoint"].startswith("unix:/tmp/rbee-")
+    assert worker["endpoint"].startswith("unix:/tmp/rbee.")
     directory = worker["endpoint"].removeprefix("unix:").rpartition("/")[0]
-    assert node.exec_local(f"stat -c '%a %u' {directory}; id -u").stdout.split()[::2][0] == "700"
+    assert node.exec_local(f"stat -c %a {directory}").stdout.strip() == "700"
+    assert infer(control, engines).returncode == 0
     control.rbee("workers", "stop", "--all", check=True)
-    # Somebody else's directory, or a symlink, in that place is refused, never used.
-    node.exec_local(f"rmdir {directory} && ln -s /tmp {directory}")
-    refused = events(infer(control, engines))[-1]["error"]
-    assert directory in refused["message"]
+    assert node.exec_local("ls -d /tmp/rbee*", check=False).stdout == ""

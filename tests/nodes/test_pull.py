@@ -7,6 +7,7 @@ import hashlib
 import json
 import random
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 from hubkit import Fault, Hub, make_certificate
 from nodes.serving import GREEDY, PROMPT, equip, events, eventually, text_of
 
-from nodekit import Control, LabNode
+from nodekit import Control, LabNode, NodeLab
 from nodekit.engines import Engines
 from nodekit.faults import fill, small_disk
 
@@ -320,10 +321,15 @@ def trusted(node: LabNode, control: Control, directory: Path) -> tuple[str, Path
 
 @every_tool
 def test_no_tool_goes_from_https_to_http(
-    make_node: Callable[..., LabNode], control: Control, tmp_path_factory: pytest.TempPathFactory, tool: str
+    lab: NodeLab,
+    make_node: Callable[..., LabNode],
+    control: Control,
+    tmp_path_factory: pytest.TempPathFactory,
+    tool: str,
 ) -> None:
     """Which this machine would have seen, if it had been let through to the server as the node is."""
-    node = with_tool(make_node, tool, "down", SSL_CERT_FILE="/home/tool/ca.pem")
+    env = {"SSL_CERT_FILE": "/home/tool/ca.pem", "no_proxy": f"{lab.network}.1"}
+    node = with_tool(make_node, tool, "down", **env)
     address, certificate = trusted(node, control, tmp_path_factory.mktemp("tls"))
     with Hub(address, tls=certificate) as hub:
         hub.add("org/any", {"tiny.gguf": BYTES})
@@ -334,6 +340,31 @@ def test_no_tool_goes_from_https_to_http(
         assert answer.returncode == 0, answer.stderr
     used = {"curl": "curl/", "wget": "Wget/", "python3": "Python-urllib/"}[tool]
     assert {one.headers["user-agent"].startswith(used) for one in hub.fetches} == {True}
+
+
+def test_a_signature_is_kept_nowhere(
+    node: LabNode, control: Control, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    address, certificate = trusted(node, control, tmp_path_factory.mktemp("tls"))
+    (control.home / ".curlrc").write_text(f'cacert = "{certificate}"\n')
+    control.env["SSL_CERT_FILE"] = str(certificate)
+    with Hub(address, tls=certificate) as hub:
+        hub.add("org/any", {"tiny.gguf": BYTES, "page.gguf": b"<html>"})
+        signed = f"{hub.cdn}/plain/tiny.gguf?sign=hunter2"
+        for words in (
+            ["pull", signed],
+            ["pull", f"{hub.cdn}/plain/none.gguf?sign=hunter2"],
+            ["pull", f"{hub.cdn}/plain/page.gguf?sign=hunter2"],
+            ["pull", "--via", "here", f"{signed}#sha256={DIGEST}"],
+            ["show", signed],
+            ["list"],
+            ["rm", signed],
+        ):
+            answer = control.rbee("--verbose", "--json", "models", *words)
+            assert "hunter2" not in answer.stdout + answer.stderr
+        assert [one.path for one in hub.fetches if "hunter2" in one.path], "it was sent"
+    assert node.exec_local("grep -rl hunter2 . || :").stdout == ""
+    assert subprocess.run(["grep", "-rl", "hunter2", control.home], check=False).returncode == 1
 
 
 def test_a_url_is_fetched_over_tls(

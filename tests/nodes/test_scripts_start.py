@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,9 +12,22 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from nodes.fakes import FOURTH, OTHER, SLEEPER, START_BODY, THIRD, engines, eventually, served
+from nodes.fakes import (
+    FOURTH,
+    OTHER,
+    SLEEPER,
+    START_BODY,
+    THIRD,
+    engines,
+    eventually,
+    listens,
+    on_port,
+    served,
+    supervisor,
+)
 from processes.shells import ID, SHELLS, Shell, connected, identity, processes_of, running, short_home
 
+from rbee_ssh.node.scripts import LIB, compose
 from rbee_ssh.workers.records import parse
 
 
@@ -127,7 +142,7 @@ def test_a_full_disk_keeps_nothing_running(shell: Shell, ended: str) -> None:
 
 
 def test_a_start_that_cannot_be_finished_is_undone(shell: Shell) -> None:
-    last = 'rbee_put "$DIR/match" "$MATCH"'
+    last = 'rbee_put "$DIR/match" "$NEW_MATCH"'
     assert START_BODY.count(last) == 1
     said = shell.run(START_BODY.replace(last, "{ sleep 0.3; false; }"), *shell.start_words(SLEEPER))
     assert said.startswith("problem\t")
@@ -143,12 +158,13 @@ def test_no_key_no_worker(shell: Shell) -> None:
 
 
 def test_the_port_of_a_worker_is_found_though_its_start_was_killed(shell: Shell) -> None:
-    words = shell.start_words("sleep 0.5\necho port 4711\nexec sleep 600", socket=None, tick=0.2)
+    words = shell.start_words(on_port(0.5, "port PORT\n"), socket=None, tick=0.2)
     start = shell.popen(START_BODY, *words)
     eventually((shell.worker() / "match").exists, why="not started")
     start.kill()
     start.communicate()
-    eventually(lambda: shell.record().number("port") == 4711, why="nobody knows its port")
+    eventually(lambda: shell.record().port, why="nobody knows its port")
+    assert listens(shell) == {shell.record().port}
 
 
 def test_a_worker_that_ends_while_it_is_looked_at_tells_how(shell: Shell) -> None:
@@ -186,18 +202,64 @@ def test_a_start_waits_on_where_the_socket_is_gone_for_a_moment(shell: Shell) ->
 
 
 def test_a_port_that_is_half_written_is_not_taken_for_one(shell: Shell) -> None:
-    half = "printf 'port 47'\nsleep 0.6\necho 11\nexec sleep 600"
+    half = on_port("port HEAD", 0.6, "TAIL\n")
     start = shell.popen(START_BODY, *shell.start_words(half, socket=None, tick=0.1))
     eventually((shell.worker() / "match").exists, why="not started")
-    eventually(lambda: shell.record().number("port") == 4711, why="another port, or none")
+    eventually(lambda: shell.record().port, why="none")
+    assert listens(shell) == {shell.record().port}
     start.kill()
     start.communicate()
 
 
 def test_a_worker_whose_port_is_not_known_yet_is_not_ready(shell: Shell) -> None:
     """xllamacpp says that the model is loaded, and then where it listens."""
-    seen = shell.start(
-        shell.start_words("echo model loaded\nsleep 0.6\necho port 4711\nexec sleep 600", socket=None)
-    )
-    (record,) = {record.id: record for record in seen.records}.values()
-    assert (record.state, record.port) == ("idle", 4711)
+    words = shell.start_words(on_port("model loaded\n", 0.6, "port PORT\n"), socket=None)
+    (record,) = {record.id: record for record in shell.start(words).records}.values()
+    assert (record.state, {record.port}) == ("idle", listens(shell))
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_port_that_a_model_names_is_not_taken_for_one(shell: Shell, wrapped: bool) -> None:
+    """What a model says of itself stands in the log; another program, or another user's, may listen there."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        lie = f"name = model loaded port {other.getsockname()[1]} x\n"
+        engine = on_port(lie, 0.3, lie.partition(" = ")[2], 0.3, "model loaded\nport PORT\n", lie)
+        if wrapped:  # in a program that does not exec it
+            engine = engine.removeprefix("exec ") + "\ntrue"
+        record = shell.start(shell.start_words(engine, socket=None)).records[-1]
+        assert record.state == "idle"
+        assert record.port not in (None, other.getsockname()[1])
+        if not wrapped:
+            assert listens(shell) == {record.port}
+
+
+def test_a_port_is_found_where_the_kernel_does_not_tell(shell: Shell) -> None:
+    """macOS: by lsof."""
+    if shell.name == "applets" or shutil.which("lsof") is None:
+        pytest.skip("needs lsof, which is not busybox's")
+    start = shell.popen(START_BODY, *shell.start_words(on_port("port PORT\n"), socket=None))
+    eventually(lambda: (shell.worker() / "pid").exists() and listens(shell), why="not started")
+    group = (shell.worker() / "pid").read_text().split()[0]
+    (port,) = listens(shell)
+    asked = compose(LIB, then='rbee_ports "$1"; echo $PORTS').replace("/proc/net/tcp", "/nowhere")
+    assert shell.run(asked, group).split() == [str(port)]
+    assert shell.run(asked, str(supervisor(shell))).split() == []
+    start.kill()
+    start.communicate()
+
+
+def test_a_model_that_is_called_loaded_is_not(shell: Shell) -> None:
+    lie = "llama_model_loader: - kv 2: general.name str = model loaded"
+    engine = f"echo '{lie}'\nsleep 1\necho srv: model loaded\nsleep 600"
+    start = shell.popen(START_BODY, *shell.start_words(engine))
+    eventually(lambda: lie in log_of(shell), why="not started")
+    assert shell.record().state == "loading"
+    start.communicate()
+    assert shell.record().state == "idle"
+
+
+def log_of(shell: Shell) -> str:
+    file = shell.worker() / "log"
+    return file.read_text() if file.exists() else ""

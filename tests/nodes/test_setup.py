@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 import json
 import socket
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -15,10 +17,12 @@ from signal import SIGINT
 from typing import Any
 
 import pytest
+from hubkit import Hub
 from nodes.keys import fingerprint, host_key, new_key
 from nodes.packages import NodeStore, contents, pack
 from nodes.serving import GREEDY, PROMPT, eventually, model, text_of
 from nodes.test_host_keys import RELAY
+from nodes.test_pull import every_tool, trusted, with_tool
 from nodes.test_reaching import error_of
 
 from nodekit import Control, LabNode, NodeLab
@@ -122,25 +126,34 @@ def test_from_an_empty_home_through_an_interruption_to_tokens(
     infers(control, engines, "new", "xllamacpp")
 
 
+def without_venv(node: LabNode) -> None:
+    """As Debian without its package python3-venv."""
+    places = "/usr/lib/python3*/ensurepip /usr/local/lib/python3*/ensurepip"
+    node.exec_local(f"for p in {places}; do [ ! -d $p ] || mount -t tmpfs none $p; done", user="root")
+
+
+def with_uv(node: LabNode, engines: Engines, packages: NodeStore) -> None:
+    """With nothing to make an environment with but uv."""
+    without_venv(node)
+    (wheel,) = engines.wheels.glob("uv-*.whl")
+    node.exec_local(
+        f"mkdir -p .local/bin && curl -fsS -o uv.zip {packages.url}/simple/uv/{wheel.name} && "
+        "unzip -qjo uv.zip '*/uv' -d .local/bin && chmod 755 .local/bin/uv"
+    )
+
+
 def test_one_without_venv_fails_with_the_fix_and_another_is_set_up_by_uv(
     make_node: Callable[..., LabNode], control: Control, engines: Engines, packages: NodeStore
 ) -> None:
-    without, with_uv = make_node(), make_node(shell="/bin/csh")
+    without, uvs = make_node(), make_node(shell="/bin/csh", files=packages.trust())
     relay = control.home / "relay.py"
     relay.write_text(RELAY)
     control.ssh_config.write_text(
-        f"Host {with_uv.address}\n  ProxyCommand {sys.executable} {relay} {with_uv.address} {with_uv.port}\n"
+        f"Host {uvs.address}\n  ProxyCommand {sys.executable} {relay} {uvs.address} {uvs.port}\n"
     )
-    for node in (without, with_uv):
-        # As Debian without its package python3-venv.
-        places = "/usr/lib/python3*/ensurepip /usr/local/lib/python3*/ensurepip"
-        node.exec_local(f"for p in {places}; do [ ! -d $p ] || mount -t tmpfs none $p; done", user="root")
-    (wheel,) = engines.wheels.glob("uv-*.whl")
-    with_uv.exec_local(
-        f"mkdir -p .local/bin && curl -fsS -o uv.zip {packages.index}/uv/{wheel.name} && "
-        "unzip -qjo uv.zip '*/uv' -d .local/bin && chmod 755 .local/bin/uv"
-    )
-    control.inventory(without, with_uv, every={"tags": ["new"]})
+    without_venv(without)
+    with_uv(uvs, engines, packages)
+    control.inventory(without, uvs, every={"tags": ["new"]})
     answer = control.rbee("--json", "nodes", "setup", "--tag", "new", "--index-url", packages.index)
     assert answer.returncode == 1
     error = results(answer)[without.name]["error"]
@@ -148,10 +161,10 @@ def test_one_without_venv_fails_with_the_fix_and_another_is_set_up_by_uv(
     assert "ensurepip" in error["message"]
     assert "apt-get install python3-venv" in error["hint"]
     assert f"rbee nodes setup {without.name}" in error["hint"]
-    done = results(answer)[with_uv.name]
+    done = results(answer)[uvs.name]
     assert done["error"] is None, done
     assert (done["changed"], done["engine"]["name"]) == (True, "xllamacpp")
-    assert f"{with_uv.name}: making a Python environment with {with_uv.home}/.local/bin/uv" in answer.stderr
+    assert f"{uvs.name}: making a Python environment with {uvs.home}/.local/bin/uv" in answer.stderr
 
 
 def test_an_archive_through_a_jump_host_with_an_agents_key_and_an_authority(
@@ -214,6 +227,63 @@ def test_an_archive_through_a_jump_host_with_an_agents_key_and_an_authority(
     infers(control, engines, "far", "llama-server")
     left = node.exec_local("ls -A .local/share/rbee/engines").stdout.split()
     assert sorted(left) == sorted(["current", Path(done["engine"]["path"]).parents[2].name])
+
+
+@pytest.mark.parametrize("tool", ["pip", "uv"])
+def test_an_index_that_leads_to_http_gives_nothing(
+    make_node: Callable[..., LabNode], control: Control, engines: Engines, packages: NodeStore, tool: str
+) -> None:
+    node = make_node(
+        files=packages.trust(), sshd_options={"SetEnv": f"no_proxy={packages.url[7:].split(':')[0]}"}
+    )
+    if tool == "uv":
+        with_uv(node, engines, packages)
+    control.inventory(node)
+    packages.asked.clear()
+    answer = control.rbee("--json", "nodes", "setup", node.name, "--index-url", packages.downward)
+    error = results(answer)[node.name]["error"]
+    assert (error["code"], error["details"]["step"]) == ("SETUP_FAILED", "installing xllamacpp")
+    assert packages.asked, answer.stderr
+    assert {secure for secure, _ in packages.asked} == {True}, packages.asked
+
+
+@every_tool
+def test_what_is_installed_does_not_come_over_http(
+    lab: NodeLab,
+    make_node: Callable[..., LabNode],
+    control: Control,
+    tmp_path_factory: pytest.TempPathFactory,
+    tool: str,
+) -> None:
+    env = {"SSL_CERT_FILE": "/home/tool/ca.pem", "no_proxy": f"{lab.network}.1"}
+    node = with_tool(make_node, tool, "archive", **env)
+    packed = tmp_path_factory.mktemp("packed") / "a.tar.gz"
+    program = b"#!/bin/sh\necho 'version: 1 (abc)'\n"
+    with tarfile.open(packed, "w:gz") as tar:
+        info = tarfile.TarInfo("llama-server")
+        info.size = len(program)
+        tar.addfile(info, io.BytesIO(program))
+    content = packed.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    setup = ("--json", "nodes", "setup", node.name, "--archive")
+    address, certificate = trusted(node, control, tmp_path_factory.mktemp("tls"))
+    with Hub(address, tls=certificate) as hub:
+        hub.add("org/any", {"tiny.gguf": content})
+        # The one is a redirect to the other.
+        over_https, over_http = f"{hub.cdn}/plain/down.gguf", f"{hub.endpoint}/plain/tiny.gguf"
+        for words in ([over_https], [over_https, "--sha256", digest]):
+            error = results(control.rbee(*setup, *words))[node.name]["error"]
+            assert error["code"] == "SETUP_FAILED"
+            assert "the archive could not be fetched" in error["message"]
+        assert error_of(control.rbee(*setup, over_http))["code"] == "USAGE_INVALID"
+        assert [one.path for one in hub.asked if one.where == "hub"] == []
+        assert node.exec_local("ls -A .local/share/rbee/engines").stdout == ""
+        for words in ([f"{hub.cdn}/plain/tiny.gguf"], [over_http, "--sha256", digest]):
+            done = results(control.rbee(*setup, *words))[node.name]
+            assert done["error"] is None, (words, done)
+            assert done["changed"] is True
+    used = {"curl": "curl/", "wget": "Wget/", "python3": "Python-urllib/"}[tool]
+    assert {one.headers["user-agent"].startswith(used) for one in hub.asked} == {True}
 
 
 def test_unknown_and_changed_host_keys_are_refused_by_fabric_itself(

@@ -161,3 +161,22 @@ def test_each_way_in_that_is_barred(make_node: MakeNode, control: Control) -> No
     control.inventory(node, every={"identity_file": "/nowhere/id"})
     missing = control.failed(*infer, status=2)
     assert (missing["code"], "/nowhere/id" in missing["message"]) == ("KEY_NOT_FOUND", True)
+
+
+def test_no_variable_of_this_machine_goes_to_a_node(make_node: MakeNode, control: Control) -> None:
+    accepts = {"AcceptEnv": "*"}
+    bastion = make_node(sshd_options=accepts)
+    node = make_node(reachable_from=bastion, sshd_options=accepts)
+    jump = f"{bastion.user}@{bastion.address}:{bastion.port}"
+    far = {"host": node.address, "port": node.port, "user": node.user, "jump": [jump]}
+    control.inventory(bastion, node, nodes_also={"far": far | {"setup": ["recipes.py:shown"]}})
+    (control.home / "recipes.py").write_text("def shown(c):\n    c.run('env')\n    c.run('exit 3')\n")
+    control.ssh_config.write_text("Host *\n  SendEnv HF_TOKEN *PROBE*\n  SetEnv SET_PROBE=hf_Secret\n")
+    secrets = {"HF_TOKEN": "hf_Secret", "A_PROBE": "hf_Secret"}
+    for name in (bastion.name, "far"):
+        told = control.rbee("nodes", "run", name, "--", "env", env=secrets)
+        assert "SSH_CONNECTION=" in told.stdout, told.stderr
+        assert "hf_Secret" not in told.stdout
+    told = control.rbee("nodes", "setup", "far", env=secrets)
+    assert "SSH_CONNECTION=" in told.stderr, "of Fabric's own connection"
+    assert "hf_Secret" not in told.stderr

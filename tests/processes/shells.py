@@ -118,18 +118,29 @@ class Shell:
             socket: its path, "" for the one in the worker's directory, None for TCP.
             late: the engine is not waited for by its socket, but by its log.
             tick: seconds between two looks of the supervisor.
-            decided: known workers, bytes of RAM and of the device that are left.
+            decided: the workers that were seen, bytes of RAM and of the device that are left.
         """
         supervise = (source(LIB) + source(SUPERVISE)).replace("sleep $RBEE_TICK", f"sleep {tick}")
         if socket == "":
             socket = f"$DIRECTORY/{worker_id}/worker.sock"
         root = self.lib("printf %s $ROOT")
         place = f"{root}/workers"
-        return [
-            *(worker_id, match, spec, run_sh, str(lease), ready, "" if socket else "port "),
-            *((socket or "").replace("$DIRECTORY", place), "1" if late else ""),
-            *(supervise, str(patience), "", *decided, "owner", owner + "\n"),
-        ]
+        values = {
+            "id": worker_id,
+            "match": match,
+            "spec": spec,
+            "run": run_sh,
+            "supervise": supervise,
+            "lease": lease,
+            "ready-pattern": ready,
+            "port-pattern": "" if socket else "port ",
+            "socket": (socket or "").replace("$DIRECTORY", place),
+            "late": "1" if late else "",
+            "patience": patience,
+            "model": "",
+            **dict(zip(("seen", "ram-left", "device-left"), decided, strict=True)),
+        }
+        return [*(f"{name}={value}" for name, value in values.items()), "--", "owner", owner + "\n"]
 
     def start(self, words: Sequence[str]) -> WorkerSnapshot:
         return parse(self.run(compose(LIB, LOOK, START), *words).split("\n"))

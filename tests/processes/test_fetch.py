@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import secrets
 import shutil
@@ -84,6 +85,32 @@ def test_every_shell_fetches_finds_and_links(shell: Shell) -> None:
     assert not list(shell.root.glob("fetches/*/*.url"))
 
 
+def planted(shell: Shell, content: bytes, place: str = PLACE, **said: object) -> Path:
+    """A file where that one belongs, with a note of its own."""
+    target = shell.home / "models [x]" / place / "a 'b'.gguf"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(content)
+    note = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content), **said}
+    Path(f"{target}.json").write_text(json.dumps(note, separators=(",", ":")))
+    return target
+
+
+def test_what_lies_there_and_is_another_file_is_not_found(shell: Shell) -> None:
+    other = bytes(len(CONTENT))
+    target = planted(shell, other, revision=DIGEST)
+    assert ask(shell, "look") == [["at", "0", "absent"]]
+    with Hub() as hub:
+        hub.add("org/repo", {"m.gguf": CONTENT})
+        # By the digits of the directory it is an impostor.
+        assert ask(shell, "start", hub.link(CONTENT))[-1][0] == "file"
+        assert target.read_bytes() == CONTENT
+        # A directory that tells nothing of it: it stays.
+        part = planted(shell, other, "hf/org/repo/0123456789ab")
+        assert ask(shell, "look", place="hf/org/repo/0123456789ab")[-1][2] == "absent", "nor linked over"
+        last = ask(shell, "start", hub.link(CONTENT), place="hf/org/repo/0123456789ab")[-1]
+        assert (last[2], part.read_bytes()) == ("failed other", other)
+
+
 def test_a_server_that_sends_more_than_the_file_fills_no_disk(shell: Shell) -> None:
     with Hub() as hub:
         endless = b"GGUF" + bytes(3_000_000)
@@ -124,6 +151,7 @@ REMOTE = Remote(
         ("failed missing 404", "MODEL_NOT_FOUND", "404"),
         ("failed refused 403", "MODEL_FORBIDDEN", "403"),
         ("failed gguf", "MODEL_INVALID", "GGUF"),
+        ("failed other", "CHECKSUM_MISMATCH", "another file"),
     ],
 )
 def test_every_end_has_its_error(state: str, code: str, said: str) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from processes.shells import ID, SHELLS, Shell, boot, connected, identity, listening, running, short_home
@@ -135,6 +138,115 @@ def test_an_engine_that_has_no_group_yet_is_ended_too(shell: Shell) -> None:
         shell.worker(pid=identity(engine.pid), log="", ready_pattern="x")
         assert shell.record().state == "failed"
         assert engine.wait(timeout=5) == -9
+
+
+# rbee_alone
+
+STRANGER = 65533
+
+
+def plain(path: Path, mode: int = 0o700, *, uid: int = 0) -> Path:
+    """A directory, and those above it; the last one of this user and mode."""
+    path.mkdir(parents=True, exist_ok=True)
+    path.chmod(mode)
+    os.chown(path, uid, uid)
+    return path
+
+
+def below_another(top: Path) -> Path:
+    plain(top / "open", 0o1777)
+    plain(top / "open/his", 0o755, uid=STRANGER)
+    return plain(top / "open/his/mine")
+
+
+def a_link(top: Path) -> Path:
+    plain(top / "mine")
+    (top / "link").symlink_to(top / "mine")
+    return top / "link"
+
+
+def through_a_link(top: Path, uid: int) -> Path:
+    plain(top / "real/mine")
+    plain(top / "open", 0o1777)
+    (top / "open/link").symlink_to(top / "real")
+    os.lchown(top / "open/link", uid, uid)
+    return top / "open/link/mine"
+
+
+@pytest.mark.parametrize(
+    ("make", "alone"),
+    [
+        (lambda top: plain(top / "mine"), True),
+        (lambda top: plain(top / "a b/$(id)/mine"), True),
+        (lambda top: plain(top / "mine", 0o755), False),
+        (lambda top: plain(top / "mine", 0o770), False),
+        (lambda top: top / "nothing", False),
+        (lambda top: plain(top / "mine", uid=STRANGER), False),
+        (a_link, False),
+        (lambda top: plain(plain(top / "open", 0o777) / "mine"), False),
+        (lambda top: plain(plain(top / "open", 0o1777) / "mine"), True),
+        (lambda top: plain(plain(top / "group", 0o775, uid=STRANGER) / "mine"), True),
+        (below_another, False),
+        (lambda top: through_a_link(top, 0), True),
+        (lambda top: through_a_link(top, STRANGER), False),
+    ],
+)
+def test_whether_a_directory_is_ours_alone(shell: Shell, make: Callable[[Path], Path], alone: bool) -> None:
+    """Nobody but we may look into it, and no stranger may put another one in its place."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: makes directories of another user")
+    place = make(shell.home / "top")
+    assert shell.lib('rbee_alone "$1"; echo $?', str(place)) == ("0\n" if alone else "1\n")
+
+
+# rbee_own
+
+
+@pytest.fixture
+def private() -> Iterator[Path]:
+    """As /tmp/rbee-UID, where a worker of an older version has its socket."""
+    place = Path(tempfile.mkdtemp(prefix="rbee-", dir="/tmp"))
+    yield place
+    shutil.rmtree(place)
+
+
+def own(shell: Shell, way: object) -> bool:
+    return shell.lib('rbee_own "$ROOT/workers/$1" "$2"; echo $?', ID, str(way)) == "0\n"
+
+
+def test_a_socket_in_tmp_is_known_and_removed(shell: Shell, private: Path) -> None:
+    path = private / f"{ID}.sock"
+    with running("sleep", "60", start_new_session=True) as process, listening(path):
+        living = identity(process.pid)
+        shell.worker(socket=str(path), ready_pattern="x", log="x", supervisor=living, pid=living)
+        assert own(shell, path)
+        assert not own(shell, private / "other.sock")
+        assert not own(shell, 4711)
+        private.chmod(0o755)
+        assert not own(shell, path)
+        private.chmod(0o700)
+        (shell.worker() / "stopping").write_text("0 5\n")
+        assert not own(shell, path)
+    shell.lib('rbee_forget "$1"', str(shell.worker()))
+    assert list(private.iterdir()) == []
+
+
+def test_what_another_user_has_in_its_place_is_left_alone(shell: Shell, private: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root: makes a directory of another user")
+    path = private / f"{ID}.sock"
+    os.chown(private, STRANGER, STRANGER)
+    with running("sleep", "60", start_new_session=True) as process, listening(path):
+        living = identity(process.pid)
+        shell.worker(socket=str(path), ready_pattern="x", log="x", supervisor=living, pid=living)
+        assert not own(shell, path)
+        # Where what is moved there would end up.
+        (private / f"{ID}.sock.away").symlink_to(shell.home)
+        shell.lib('rbee_retire "$1" 0 5', str(shell.worker()))
+        assert path.exists()
+        assert not (shell.home / path.name).exists()
+    shell.lib('rbee_forget "$1"', str(shell.worker()))
+    assert sorted(each.name for each in private.iterdir()) == [f"{ID}.sock", f"{ID}.sock.away"]
 
 
 # rbee_show

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import shutil
 import signal
@@ -111,8 +112,8 @@ def ended(process: subprocess.Popen[bytes], content: bytes = b"") -> dict[str, s
     return dict(line.partition("\t")[::2] for line in out.decode().splitlines())
 
 
-def placed(shell: Shell, sha256: str = SHA256) -> dict[str, str]:
-    words = (str(shell.home / "models"), "0abc", str(len(CONTENT)), f"local/x/{NAME}", "{}", sha256)
+def placed(shell: Shell, sha256: str = SHA256, place: str = f"local/x/{NAME}") -> dict[str, str]:
+    words = (str(shell.home / "models"), "0abc", str(len(CONTENT)), place, "{}", sha256)
     return ended(script(shell, PLACE, *words))
 
 
@@ -317,6 +318,65 @@ def test_a_model_that_is_there_is_found_by_its_sum_or_size(shell: Shell) -> None
     assert "have" in ended(sender(shell, "0" * 64), b"")
     model.unlink()
     assert "have" in ended(sender(shell, SHA256), b"")
+
+
+def there(shell: Shell, place: str, content: bytes = CONTENT, **said: object) -> Path:
+    """A file of the store, with its note."""
+    model = shell.home / "models" / place
+    model.parent.mkdir(parents=True, exist_ok=True)
+    model.write_bytes(content)
+    note = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content), "last_used": 1, **said}
+    Path(f"{model}.json").write_text(json.dumps(note, separators=(",", ":")))
+    return model
+
+
+OTHER = bytes(len(CONTENT))
+
+
+def test_digits_in_another_member_of_a_note_are_no_sum(shell: Shell) -> None:
+    """Neither as the whole of it, nor within a text that looks like a member."""
+    lie = f'x","sha256":"{SHA256}'
+    there(shell, f"local/x/{NAME}", OTHER, revision=SHA256, source=lie, quant=f'"sha256":"{SHA256}"')
+    assert "have" in ended(sender(shell, SHA256), CONTENT)
+    assert "path" in placed(shell, place=f"local/{SHA256[:12]}/{NAME}")
+
+
+def test_a_file_makes_way_for_none_of_another_sum(shell: Shell) -> None:
+    """It may be a part of a split model, whose directory is called after the first part."""
+    model = there(shell, f"local/x/{NAME}", OTHER)
+    note = Path(f"{model}.json")
+    ended(sender(shell, SHA256), CONTENT)
+    assert placed(shell) == {"problem": "other"}
+    assert (model.read_bytes(), len(note.read_text()) > 80) == (OTHER, True)
+    # One that is found to differ does; and so does one that lies where the new one belongs.
+    note.write_text(note.read_text().replace("}", ',"verified":0}'))
+    assert "path" in placed(shell)
+    assert model.read_bytes() == CONTENT
+    shutil.rmtree(model.parent)
+    impostor = there(shell, f"local/{SHA256[:12]}/{NAME}", OTHER)
+    ended(sender(shell, SHA256), CONTENT)
+    assert "path" in placed(shell, place=f"local/{SHA256[:12]}/{NAME}")
+    assert impostor.read_bytes() == CONTENT
+
+
+def test_a_part_is_not_linked_over_another_file(shell: Shell) -> None:
+    there(shell, f"local/x/{NAME}")
+    other = there(shell, f"local/y/{NAME}", OTHER)
+    assert "have" in ended(sender(shell, SHA256, "", f"local/y/{NAME}"), CONTENT)
+    assert other.read_bytes() == OTHER
+
+
+def test_a_file_never_has_the_note_of_the_next_one(tools: Shell) -> None:
+    """Cut short between the two, nothing is left that would be taken for it."""
+    model = there(tools, f"local/{SHA256[:12]}/{NAME}", OTHER)
+    ended(sender(tools, SHA256), CONTENT)
+    words = (str(tools.home / "models"), "0abc", str(len(CONTENT)), f"local/{SHA256[:12]}/{NAME}")
+    stopped = script(
+        tools, PLACE, *words, f'{{"sha256":"{SHA256}"}}', SHA256, before="mv() { kill -9 $$; }\n"
+    )
+    stopped.communicate()
+    assert stopped.returncode == -signal.SIGKILL
+    assert not model.exists()
 
 
 def test_what_a_killed_transfer_left_goes_with_the_next_one_of_any_file(shell: Shell) -> None:

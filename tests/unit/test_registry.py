@@ -6,6 +6,7 @@ import ast
 import inspect
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -86,8 +87,8 @@ def again(registry: Registry, reporter: Listener) -> Registry:
 def test_remembers_a_worker_as_it_was_put(registry: Registry, reporter: Listener) -> None:
     registry.put(ENTRY)
     assert again(registry, reporter).workers() == [ENTRY]
-    assert again(registry, reporter).find("w1") == ENTRY
-    assert registry.find("w2") is None
+    assert again(registry, reporter).with_id("w1") == [ENTRY]
+    assert registry.with_id("w2") == []
     assert reporter.warnings == []
 
 
@@ -95,6 +96,34 @@ def test_put_replaces_by_id_and_merges_the_requests(registry: Registry) -> None:
     registry.put(ENTRY)
     registry.put(replace(ENTRY, state="busy", requests=("r2", "r1")))
     assert registry.workers() == [replace(ENTRY, state="busy", requests=("r1", "r2"))]
+
+
+def test_a_node_cannot_take_the_place_of_another_nodes_worker(registry: Registry, reporter: Listener) -> None:
+    registry.put(ENTRY)
+    theirs = replace(ENTRY, node="beta", requests=(), socket="/tmp/evil", created=999.0)
+    registry.sync_node("beta", [theirs])
+    assert registry.warm("r1") == [ENTRY]
+    assert registry.workers() == [ENTRY, theirs]
+    assert again(registry, reporter).with_id("w1") == [ENTRY, theirs]
+    registry.put(replace(theirs, requests=("r2",)))
+    assert registry.warm("r1") == [ENTRY]
+    registry.forget("beta", "w1")
+    assert registry.workers() == [ENTRY]
+    registry.put(theirs)
+    registry.sync_node("alpha", [])
+    assert registry.workers() == [theirs]
+
+
+def test_a_registry_of_the_version_before_is_read_and_forgotten_from(registry: Registry) -> None:
+    """There a worker was kept under its id alone."""
+    registry.put(ENTRY)
+    tables = json.loads(registry.path.read_text())
+    tables["workers"] = {"w1": encode(ENTRY)}
+    registry.path.write_text(json.dumps(tables))
+    registry.put(replace(ENTRY, state="busy"))
+    assert registry.workers() == [replace(ENTRY, state="busy")]
+    registry.forget("alpha", "w1")
+    assert registry.workers() == []
 
 
 def test_requests_of_one_worker_are_capped_at_the_newest(registry: Registry) -> None:
@@ -114,8 +143,8 @@ def test_workers_of_one_node_oldest_first(registry: Registry) -> None:
 def test_forget_forgets_only_that_one(registry: Registry) -> None:
     registry.put(ENTRY)
     registry.put(replace(ENTRY, id="w2"))
-    registry.forget("w1")
-    registry.forget("never-seen")
+    registry.forget("alpha", "w1")
+    registry.forget("alpha", "never-seen")
     assert [entry.id for entry in registry.workers()] == ["w2"]
 
 
@@ -139,7 +168,7 @@ def test_sync_node_makes_the_node_the_truth(registry: Registry) -> None:
         "w1": ("r1",),
         "new": ("r9",),
     }
-    assert registry.find("w1") == replace(ENTRY, state="busy")
+    assert registry.with_id("w1") == [replace(ENTRY, state="busy")]
     assert registry.workers("beta") == [elsewhere]
     registry.sync_node("alpha", [])
     assert registry.workers() == [elsewhere]
@@ -152,6 +181,9 @@ def test_facts_are_kept_by_key(registry: Registry) -> None:
     assert registry.facts("node/alpha") == {"cpus": 8}
     assert registry.facts("node/beta") == {"cpus": 4}
     assert registry.facts("node/gamma") is None
+    assert registry.facts_under("node/") == [{"cpus": 8}, {"cpus": 4}]
+    assert registry.facts_under("node/b") == [{"cpus": 4}]
+    assert registry.facts_under("alpha") == []
     assert registry.workers() == []
 
 
@@ -289,7 +321,7 @@ def test_an_entry_of_another_shape_is_dropped_and_the_others_stay(
     registry.put(ENTRY)
     registry.put(replace(ENTRY, id="w2"))
     stored = json.loads(registry.path.read_text())
-    stored["workers"]["w1"].update(change)
+    stored["workers"]["alpha w1"].update(change)
     stored["later"] = {"table": {"of": "a newer version"}}
     registry.path.write_text(json.dumps(stored))
     assert [entry.id for entry in registry.workers()] == ["w2"]
@@ -316,8 +348,7 @@ def test_the_leftover_of_a_killed_writer_is_removed_by_the_next(registry: Regist
 
 def test_the_api_key_is_kept_and_never_shown(registry: Registry) -> None:
     registry.put(ENTRY)
-    found = registry.find("w1")
-    assert found is not None
+    (found,) = registry.with_id("w1")
     assert found.api_key == "very-secret"
     assert "very-secret" not in repr(found)
 
@@ -455,17 +486,34 @@ SOME_ENTRIES = st.lists(
 def test_sync_keeps_other_nodes_and_exactly_what_was_told(
     put: list[WorkerEntry], told: list[WorkerEntry]
 ) -> None:
-    stored: dict[str, WorkerEntry] = {}
+    stored: entries.Workers = {}
     for one in put:
         stored = entries.put(stored, one)
     after = entries.synced(stored, "alpha", told)
-    named = {one.id for one in told}
-    assert {known for known, one in after.items() if one.node == "alpha"} == named
-    assert {known for known, one in after.items() if one.node == "beta"} == {
-        known for known, one in stored.items() if one.node == "beta" and known not in named
+    named = {("alpha", one.id) for one in told}
+    assert {key for key in after if key[0] == "alpha"} == named
+    assert {key: one for key, one in after.items() if key[0] == "beta"} == {
+        key: one for key, one in stored.items() if key[0] == "beta"
     }
-    for known in named & stored.keys():
-        assert set(stored[known].requests) <= set(after[known].requests)
+    for key in named:
+        before = stored[key].requests if key in stored else ()
+        mine = {request for one in told if one.id == key[1] for request in one.requests}
+        assert set(before) <= set(after[key].requests) <= {*before, *mine}
+
+
+def test_an_older_version_reads_what_this_one_wrote(
+    registry: Registry,
+) -> None:
+    registry.put(replace(ENTRY, private=True))
+    assert registry.workers() == [replace(ENTRY, private=True)]
+    written = json.loads(registry.path.read_text())
+    (document,) = written["workers"].values()
+    assert document.keys() == {  # the fields of version 0.1.0, which reads no entry that has others
+        *("id", "node", "owner", "match", "requests", "model", "engine", "socket", "port", "api_key", "pid"),
+        *("started", "boot_id", "directory", "state", "lease", "alias", "context", "parallel", "created"),
+    }
+    registry.put(replace(ENTRY, node="beta"))
+    assert {entry.node: entry.private for entry in registry.workers()} == {ENTRY.node: True, "beta": False}
 
 
 def registry_calls() -> Iterator[tuple[str, str]]:
@@ -489,4 +537,9 @@ def registry_calls() -> Iterator[tuple[str, str]]:
 
 def test_no_coroutine_waits_for_the_registry() -> None:
     """Where a transaction is called by itself, no event loop runs, or off_loop has taken it to its thread."""
-    assert set(registry_calls()) == {("cli/nodes/remove.py", "remove"), ("workers/infer.py", "_remembered")}
+    in_a_thread = {("models/known_sums.py", name) for name in ("belongings", "sums_by_place", "_summed")}
+    in_a_thread.add(("workers/infer.py", "_entries"))
+    assert set(registry_calls()) == {("cli/nodes/remove.py", "remove"), *in_a_thread}
+    for file in Path(rbee_ssh.__file__).parent.rglob("*.py"):
+        for called in ("belongings", "sums_by_place"):
+            assert not re.search(rf"(?<!def )\b{called}\(", file.read_text()), (file, called)

@@ -15,7 +15,7 @@ from rbee_ssh.cli.context import Cli, pass_cli
 from rbee_ssh.cli.cron import crontab as text_of
 from rbee_ssh.cli.cron.crontab_program import Crontab, daemon_seen, users_crontab
 from rbee_ssh.cli.cron.job import Account, Job, job, own_program
-from rbee_ssh.cli.cron.trial import CronVerdict, cron_environment, look_twice, verdict
+from rbee_ssh.cli.cron.trial import cron_environment, look_twice, verdict
 from rbee_ssh.cli.options import DURATION, group
 from rbee_ssh.errors import CronFailed, RbeeError
 from rbee_ssh.reporter import Reporter
@@ -83,33 +83,48 @@ def status_command(cli: Cli) -> None:
 
     Warns of nodes whose host key stands in known_hosts under their address alone, which does not count.
     """
-    result = cron_status(users_crontab(os.environ))
-    known = _known_by_address(cli) if result["installed"] else []
-    result["known_by_address"] = [asdict(one) for one in known]
+    console = cli.console
+    line = text_of.find(users_crontab(os.environ).read())
+    log = text_of.log_of(line) if line else None
+    tail = _tail(Path(log)) if log else []
+    daemon = daemon_seen()
+    known = _known_by_address(cli) if line is not None else []
     if cli.as_json:
-        cli.console.json(result)
-    elif not result["installed"]:
-        cli.console.line("not installed")
-        cli.console.say("rbee cron install")
+        console.json(
+            {
+                "installed": line is not None,
+                "line": line,
+                "schedule": text_of.schedule_of(line) if line else None,
+                "log": log,
+                "log_tail": tail,
+                "daemon": daemon,
+                "known_by_address": [asdict(one) for one in known],
+            }
+        )
+    elif line is None:
+        console.line("not installed")
+        console.say("rbee cron install")
     else:
-        cli.console.line(result["line"])
-        for line in result["log_tail"]:
-            cli.console.line(f"  {line}")
-    if result["installed"] and result["daemon"] is False:
-        cli.console.warn(NO_DAEMON)
+        console.line("\n  ".join([line, *tail]))
+    if line is not None and daemon is False:
+        console.warn(NO_DAEMON)
     for one in known:
-        cli.console.warn(str(one))
+        console.warn(str(one))
 
 
 @cron.command("remove")
 @pass_cli
 def remove_command(cli: Cli) -> None:
     """Take the line out of your crontab."""
-    result = remove_cron(users_crontab(os.environ))
+    crontab = users_crontab(os.environ)
+    before = crontab.read()
+    after = text_of.remove(before)
+    if after != before:
+        crontab.write(after)
     if cli.as_json:
-        cli.console.json(result)
+        cli.console.json({"removed": after != before})
     else:
-        cli.console.line("removed" if result["removed"] else "not installed")
+        cli.console.line("removed" if after != before else "not installed")
 
 
 def install_cron(planned: Job, crontab: Crontab, account: Account, reporter: Reporter) -> dict[str, Any]:
@@ -143,31 +158,10 @@ def install_cron(planned: Job, crontab: Crontab, account: Account, reporter: Rep
         "schedule": planned.schedule,
         "log": str(planned.log),
         "daemon": daemon,
-        **_verdict_json(found),
+        "agent_only": [node.name for node in found.agent_only],
+        "unreachable": [asdict(node) for node in (*found.lost, *found.down)],
+        "problem": found.problem,
     }
-
-
-def cron_status(crontab: Crontab) -> dict[str, Any]:
-    """What `rbee cron status --json` prints. Raises CronFailed when the crontab cannot be read."""
-    line = text_of.find(crontab.read())
-    log = text_of.log_of(line) if line else None
-    return {
-        "installed": line is not None,
-        "line": line,
-        "schedule": text_of.schedule_of(line) if line else None,
-        "log": log,
-        "log_tail": _tail(Path(log)) if log else [],
-        "daemon": daemon_seen(),
-    }
-
-
-def remove_cron(crontab: Crontab) -> dict[str, Any]:
-    """Takes our line out. Raises CronFailed when the crontab cannot be read or written."""
-    before = crontab.read()
-    after = text_of.remove(before)
-    if after != before:
-        crontab.write(after)
-    return {"removed": after != before}
 
 
 def _known_by_address(cli: Cli) -> list[ByAddress]:
@@ -178,14 +172,6 @@ def _known_by_address(cli: Cli) -> list[ByAddress]:
         return known_by_address(cli.inventory().nodes)
     except RbeeError:
         return []
-
-
-def _verdict_json(found: CronVerdict) -> dict[str, Any]:
-    return {
-        "agent_only": [node.name for node in found.agent_only],
-        "unreachable": [asdict(node) for node in (*found.lost, *found.down)],
-        "problem": found.problem,
-    }
 
 
 def _account() -> Account:

@@ -110,7 +110,6 @@ _PIECE_QUOTES = {"%": r"\%", "\\": r"'\'"}
 
 
 def schedule_of(line: str) -> str:
-    """The five fields of a line."""
     return " ".join(line.split()[:5])
 
 

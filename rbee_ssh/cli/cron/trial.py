@@ -17,8 +17,6 @@ ENOUGH = 120.0  # seconds for both; a node that does not answer takes a tenth of
 
 @dataclass(frozen=True, slots=True)
 class Down:
-    """A node that cannot be reached, and why."""
-
     name: str
     code: str
     message: str

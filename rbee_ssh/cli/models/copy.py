@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 import click
 
 from rbee_ssh.cli.context import Cli, pass_cli
-from rbee_ssh.cli.event_loop import run_async
 from rbee_ssh.cli.models.push import report
 from rbee_ssh.cli.options import command, tag_option
 from rbee_ssh.errors import UsageInvalid
+from rbee_ssh.wording import without_secrets
 
 if TYPE_CHECKING:
-    from rbee_ssh.errors import RbeeError
     from rbee_ssh.library.push import Pushed
 
 
@@ -28,7 +27,8 @@ def copy(cli: Cli, reference: str, origin: str | None, nodes: tuple[str, ...], t
     """Copy a model from one node's store to others, through this machine but not onto its disk.
 
     Three nodes get it at once and it is read once for them; its SHA-256 is proven on arrival. The nodes need
-    no way to each other and no key for each other. What was cut goes on where it stopped.
+    no way to each other and no key for each other. What was cut goes on where it stopped. A model that
+    neither the hub nor this machine knows by its SHA-256 comes without the name that its node has for it.
 
     \b
       rbee models copy tiny.gguf --from workstation --to server
@@ -36,7 +36,8 @@ def copy(cli: Cli, reference: str, origin: str | None, nodes: tuple[str, ...], t
     """
     if not nodes and not tags:
         raise UsageInvalid(
-            "copy it to which node?", hint=f"rbee models copy {shlex.quote(reference)} --to NAME   # or --tag"
+            "copy it to which node?",
+            hint=f"rbee models copy {shlex.quote(without_secrets(reference))} --to NAME   # or --tag",
         )
     names = cli.nodes(nodes, tags)
     if origin is not None:
@@ -46,8 +47,5 @@ def copy(cli: Cli, reference: str, origin: str | None, nodes: tuple[str, ...], t
 
     done: list[Pushed] = []
 
-    async def work() -> dict[str, RbeeError]:
-        async with cli.pool() as pool:
-            return await replicate.copy(pool, reference, origin, names, done.append)
-
-    report(cli, done, run_async(work, resumes=True))
+    failed = cli.run(lambda pool: replicate.copy(pool, reference, origin, names, done.append), resumes=True)
+    report(cli, done, failed)

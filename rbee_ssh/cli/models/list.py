@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 import click
 
 from rbee_ssh.cli.context import Cli, pass_cli
-from rbee_ssh.cli.event_loop import run_async
+from rbee_ssh.cli.models import shapes
 from rbee_ssh.cli.options import command, tag_option
-from rbee_ssh.cli.text import Column, size, span, unreachable
+from rbee_ssh.cli.text import Column, size, span
 
 if TYPE_CHECKING:
-    from rbee_ssh.library.stores import Unreachable
-    from rbee_ssh.models.node_store import NodeStore, StoredModel
+    from rbee_ssh.models.node_store import StoredModel
 
 COLUMNS = (
     Column("ID"),
@@ -49,16 +48,10 @@ def list_(cli: Cli, nodes: tuple[str, ...], tags: tuple[str, ...]) -> None:
 
     from rbee_ssh.library.describe import store_contents
 
-    async def work() -> tuple[list[NodeStore], Unreachable]:
-        async with cli.pool() as pool:
-            return await store_contents(pool, names)
-
-    found, silent = run_async(work)
+    found, silent = cli.run(lambda pool: store_contents(pool, names))
     console = cli.console
     models = [model for contents in found for model in contents.models]
     if cli.as_json:
-        from rbee_ssh.cli.models import shapes
-
         console.json(shapes.listed(found, silent))
     elif models:
         now = time.time()
@@ -73,9 +66,7 @@ def list_(cli: Cli, nodes: tuple[str, ...], tags: tuple[str, ...]) -> None:
                 f"{contents.node}: what transfers left that were cut, {count}, holds {size(held)}: "
                 f"rbee models prune --partial --older-than 0s --node {contents.node}"
             )
-    for name, error in silent.items():
-        tell = console.warn if found else console.error
-        tell(unreachable(name, error))
+    console.unreachable(silent, failed=not found)
     if silent and not found:  # there is nothing that is known
         click.get_current_context().exit(1)
 

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rbee_ssh.cli import shapes
 from rbee_ssh.cli.context import Cli, pass_cli
-from rbee_ssh.cli.event_loop import run_async
 from rbee_ssh.cli.options import command, tag_option
-from rbee_ssh.cli.text import size, unreachable
+from rbee_ssh.cli.text import size
 from rbee_ssh.errors import RbeeError, UsageInvalid
+from rbee_ssh.wording import without_secrets
 
 if TYPE_CHECKING:
     from rbee_ssh.library.pull import Pulled
@@ -48,12 +49,12 @@ def pull(
     if not nodes and not tags and len(names) > 1:
         raise UsageInvalid(
             "to which node? The inventory has several",
-            hint=f"rbee models pull {shlex.quote(reference)} --node {names[0]}   # or --tag",
+            hint=f"rbee models pull {shlex.quote(without_secrets(reference))} --node {names[0]}   # or --tag",
         )
     if detach and via == "here":
         raise UsageInvalid(
             "--detach is for a node that fetches by itself; with --via here this machine does",
-            hint=f"rbee models pull {shlex.quote(reference)} --node {names[0]} --via here",
+            hint=f"rbee models pull {shlex.quote(without_secrets(reference))} --node {names[0]} --via here",
         )
 
     from rbee_ssh.library import pull as pulls
@@ -65,22 +66,18 @@ def pull(
         if not cli.as_json:
             cli.console.line(line(pulled))
 
-    async def work() -> dict[str, RbeeError]:
-        async with cli.pool() as pool:
-            return await pulls.pull(pool, reference, names, on_node, via_here=via == "here", detach=detach)
-
+    here = via == "here"
     try:
-        failed = run_async(work)
+        failed = cli.run(
+            lambda pool: pulls.pull(pool, reference, names, on_node, via_here=here, detach=detach)
+        )
     except RbeeError as refusal:
         refusal.hint = refusal.hint and to_nodes(refusal.hint, nodes, tags)
         raise
     if cli.as_json:
-        from rbee_ssh.cli import shapes
-
         cli.console.json(shapes.pulled(done, failed))
-    elif failed:
-        for name, error in failed.items():
-            cli.console.error(unreachable(name, error))
+    else:
+        cli.console.unreachable(failed, failed=True)
     if failed:
         click.get_current_context().exit(1)
 
@@ -95,7 +92,6 @@ def to_nodes(hint: str, nodes: tuple[str, ...], tags: tuple[str, ...]) -> str:
 
 
 def line(pulled: Pulled) -> str:
-    """What is printed for a node."""
     got = pulled.fetched
     if got.running:
         return f"{pulled.node}: fetching {pulled.remote.name} in the background"

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 from rbee_ssh.cli.context import Cli, pass_cli
-from rbee_ssh.cli.event_loop import run_async
+from rbee_ssh.cli.models import shapes
 from rbee_ssh.cli.options import command, tag_option
-from rbee_ssh.cli.text import size, unreachable
+from rbee_ssh.cli.text import size
 from rbee_ssh.errors import UsageInvalid
+from rbee_ssh.wording import without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,12 +40,12 @@ def push(cli: Cli, file: str, nodes: tuple[str, ...], tags: tuple[str, ...]) -> 
     if not nodes and not tags and len(names) > 1:
         raise UsageInvalid(
             "to which node? The inventory has several",
-            hint=f"rbee models push {shlex.quote(file)} --node {names[0]}   # or --tag",
+            hint=f"rbee models push {shlex.quote(without_secrets(file))} --node {names[0]}   # or --tag",
         )
     if file.startswith("hf:") or "://" in file:
-        named = shlex.quote(file)
+        named = shlex.quote(without_secrets(file))
         raise UsageInvalid(
-            f"{file} is no file of this machine",
+            f"{without_secrets(file)} is no file of this machine",
             hint=f"rbee models copy {named} --to {names[0]}"
             if file.startswith("file:")
             else f"rbee models pull {named} --node {names[0]}",
@@ -56,23 +57,17 @@ def push(cli: Cli, file: str, nodes: tuple[str, ...], tags: tuple[str, ...]) -> 
 
     done: list[Pushed] = []
 
-    async def work() -> dict[str, RbeeError]:
-        async with cli.pool() as pool:
-            return await pushes.push(pool, Path(file), names, done.append)
-
-    report(cli, done, run_async(work, resumes=True))
+    failed = cli.run(lambda pool: pushes.push(pool, Path(file), names, done.append), resumes=True)
+    report(cli, done, failed)
 
 
 def report(cli: Cli, done: list[Pushed], failed: Mapping[str, RbeeError]) -> None:
     """Where the model is now, and where it could not be brought; exit status 1 for those."""
     if cli.as_json:
-        from rbee_ssh.cli.models import shapes
-
         cli.console.json(shapes.pushed(done, failed))
     else:
         for one in done:
             cli.console.line(f"{one.node}: {one.path} ({size(one.size)})")
-    for name, error in failed.items():
-        cli.console.error(unreachable(name, error))
+    cli.console.unreachable(failed, failed=True)
     if failed:
         click.get_current_context().exit(1)

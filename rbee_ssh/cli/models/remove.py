@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import click
 
 from rbee_ssh.cli.context import Cli, pass_cli
-from rbee_ssh.cli.event_loop import run_async
+from rbee_ssh.cli.models import shapes
 from rbee_ssh.cli.options import AGE, command, tag_option
-from rbee_ssh.cli.text import size, unreachable
+from rbee_ssh.cli.text import size
 
 if TYPE_CHECKING:
     from rbee_ssh.library.stores import Removal
@@ -38,12 +38,9 @@ def rm(
 
     from rbee_ssh.library import stores
 
-    async def work() -> Removal:
-        async with cli.pool() as pool:
-            everywhere = all_ or bool(nodes or tags)
-            return await stores.remove(pool, reference, names, everywhere=everywhere, force=force)
-
-    report(cli, run_async(work), asked=True)
+    everywhere = all_ or bool(nodes or tags)
+    done = cli.run(lambda pool: stores.remove(pool, reference, names, everywhere=everywhere, force=force))
+    report(cli, done, asked=True)
 
 
 @command(short_help="Remove the models that nobody has used for a while.")
@@ -69,11 +66,10 @@ def prune(
 
     from rbee_ssh.library import stores
 
-    async def work() -> Removal:
-        async with cli.pool() as pool:
-            return await stores.prune(pool, names, older_than=older_than, dry_run=dry_run, partial=partial)
-
-    report(cli, run_async(work), dry_run=dry_run)
+    done = cli.run(
+        lambda pool: stores.prune(pool, names, older_than=older_than, dry_run=dry_run, partial=partial)
+    )
+    report(cli, done, dry_run=dry_run)
 
 
 def report(cli: Cli, done: Removal, *, asked: bool = False, dry_run: bool = False) -> None:
@@ -83,8 +79,6 @@ def report(cli: Cli, done: Removal, *, asked: bool = False, dry_run: bool = Fals
 
     console = cli.console
     if cli.as_json:
-        from rbee_ssh.cli.models import shapes
-
         console.json(shapes.removed(done, dry_run=dry_run))
     else:
         word = "would remove" if dry_run else "removed"
@@ -102,7 +96,6 @@ def report(cli: Cli, done: Removal, *, asked: bool = False, dry_run: bool = Fals
             console.error(f"{found.message}\nhint: {found.hint}")
         else:
             console.warn(found.message)
-    for name, error in done.unreachable.items():
-        console.error(unreachable(name, error))
+    console.unreachable(done.unreachable, failed=True)
     if done.unreachable or (asked and done.mapped):
         click.get_current_context().exit(1)

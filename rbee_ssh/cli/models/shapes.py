@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from rbee_ssh.cli.shapes import unreachable
+from rbee_ssh.cli.shapes import shape, unreachable
 from rbee_ssh.errors import RbeeError
 
 if TYPE_CHECKING:
@@ -17,35 +17,22 @@ if TYPE_CHECKING:
 def pushed(done: Iterable[Pushed], failed: Mapping[str, RbeeError]) -> dict[str, Any]:
     """`models push` and `models copy`."""
     return {
-        "models": [
-            {"node": one.node, "path": one.path, "sha256": one.sha256, "size": one.size} for one in done
-        ],
+        "models": [shape(one, "node path sha256 size") for one in done],
         "failed": unreachable(failed),
     }
 
 
 def model(one: StoredModel) -> dict[str, Any]:
     """A model in the store of a node. Times are Unix seconds."""
-    note = one.note
     return {
-        "id": one.id,
-        "node": one.node,
-        "name": one.name,
-        "path": one.path,
+        **shape(one, "id node name path"),
         "files": [f"{one.store}/{file.place}" for file in one.files],
-        "size": one.size,
-        "whole": one.whole,
-        "sha256": one.sha256,
-        "source": note.source or None,
-        "revision": note.revision,
-        "architecture": note.architecture,
+        **shape(one, "size whole sha256"),
+        "source": one.note.source or None,
+        **shape(one.note, "revision told_by architecture"),
         "quant": one.quant,
-        "parameters": note.parameters,
-        "context": note.context,
-        "fetched": note.fetched,
-        "verified": one.verified,
-        "differs": one.differs,
-        "last_used": one.last_used,
+        **shape(one.note, "parameters context fetched"),
+        **shape(one, "verified differs last_used"),
     }
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Container
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from rbee_ssh.cli.context import Cli, pass_cli
-from rbee_ssh.cli.event_loop import run_async
 from rbee_ssh.cli.options import command, tag_option
+from rbee_ssh.cli.shapes import shape
 from rbee_ssh.cli.text import Column, size, unreachable
 from rbee_ssh.cli.worker_options import worker_request
 
@@ -38,6 +38,7 @@ NODE_COLUMNS = (
     Column("GPU HAVE", right=True),
     Column("FITS", keep="start"),
 )
+_NEEDS = "ram_bytes=ram.total ram_parts=ram.parts device_bytes=device.total device_parts=device.parts"
 
 
 @command(short_help="What a model is, what it takes, where it fits.")
@@ -55,17 +56,7 @@ NODE_COLUMNS = (
 @click.option("--backend", metavar="NAME", help="As for infer.")
 @click.option("--device", metavar="LIST", help="As for infer.")
 @pass_cli
-def show(
-    cli: Cli,
-    model: str,
-    names: tuple[str, ...],
-    tags: tuple[str, ...],
-    context: int | None,
-    parallel: int | None,
-    engine: str | None,
-    backend: str | None,
-    device: str | None,
-) -> None:
+def show(cli: Cli, /, model: str, names: tuple[str, ...], tags: tuple[str, ...], **options: Any) -> None:
     """Show a model's metadata, how much memory it takes at which context, and on which nodes it fits now.
 
     Only the file's header is read: here, on a node, or where a node would fetch it. The memory is an upper
@@ -78,24 +69,11 @@ def show(
       rbee models show ./tiny.gguf --context 32768 --parallel 4 --json | jq '.nodes[] | {node, fits}'
     """
     wanted = cli.nodes(names, tags)
-    request = worker_request(
-        cli,
-        model=model,
-        node=None,
-        context=context,
-        parallel=parallel,
-        engine=engine,
-        backend=backend,
-        device=device,
-    )
+    request = worker_request(cli, model=model, node=None, **options)
 
     from rbee_ssh.workers.model_report import show_model
 
-    async def work() -> Shown:
-        async with cli.pool() as pool:
-            return await show_model(pool, request, wanted)
-
-    shown = run_async(work)
+    shown = cli.run(lambda pool: show_model(pool, request, wanted))
     if cli.as_json:
         cli.console.json(as_json(shown))
         return
@@ -118,7 +96,6 @@ def show(
 
 
 def metadata(shown: Shown) -> list[str]:
-    """The model in lines of name and value."""
     header = shown.header
     kind = f"{header.architecture}, {shown.header.quant or 'unknown quant'}"
     layers, heads = header.number("block_count"), header.of_arch("attention.head_count")
@@ -177,34 +154,33 @@ def node_row(one: OnNode) -> list[str]:
     if one.prepared is None:
         return [one.node, *[""] * 7, "?"]
     choice = one.prepared.choice
-    by_kind = {balance.kind: balance for balance in one.balances}
+    by_kind = {check.kind: check for check in one.checks}
     cells = [cell for kind in ("RAM", "VRAM") for cell in _cells(by_kind.get(kind))]
     return [one.node, there(one), choice.engine.name, choice.backend, *cells, fits(one)]
 
 
-def _cells(balance: MemoryCheck | None) -> list[str]:
-    return ["", ""] if balance is None else [size(balance.need.total), size(balance.have)]
+def _cells(check: MemoryCheck | None) -> list[str]:
+    return ["", ""] if check is None else [size(check.need.total), size(check.have)]
 
 
 def there(one: OnNode) -> str:
-    """Where the file is, in words."""
-    if one.prepared is None or one.there is None:
+    if one.prepared is None or one.has_model is None:
         return "?"
-    return "there" if one.there else "to be sent" if one.prepared.remote is None else "to be fetched"
+    if one.has_model:
+        return "there"
+    return "to be sent" if one.prepared.model.remote is None else "to be fetched"
 
 
 def fits(one: OnNode) -> str:
-    """The verdict in words."""
     if one.fits is None:
         return "?"
     if not one.fits:
         return "no"
-    stopped = len(one.stopped)
+    stopped = len(one.evicted)
     return "yes" if not stopped else f"yes, without {stopped} idle worker{'s' if stopped > 1 else ''}"
 
 
 def as_json(shown: Shown) -> dict[str, object]:
-    """What `--json` prints."""
     header = shown.header
     return {
         "model": {
@@ -225,37 +201,28 @@ def as_json(shown: Shown) -> dict[str, object]:
             "files": header.parts,
         },
         "memory": [
-            {"context": context, "parallel": shown.settings.slots, **_needs(found)}
+            {"context": context, "parallel": shown.settings.slots, **shape(found, _NEEDS)}
             for context, found in shown.contexts
         ],
         "nodes": [_node(one) for one in shown.nodes],
     }
 
 
-def _needs(found: Estimate) -> dict[str, object]:
-    return {
-        "ram_bytes": found.ram.total,
-        "ram_parts": found.ram.parts,
-        "device_bytes": found.device.total,
-        "device_parts": found.device.parts,
-    }
-
-
 def _node(one: OnNode) -> dict[str, object]:
     choice = one.prepared.choice if one.prepared else None
-    by_kind = {balance.kind: balance for balance in one.balances}
+    by_kind = {check.kind: check for check in one.checks}
     ram, device = by_kind.get("RAM"), by_kind.get("VRAM")
     return {
         "node": one.node,
         "engine": choice and choice.engine.name,
         "backend": choice and choice.backend,
-        "file_there": one.there,
+        "file_there": one.has_model,
         "fits": one.fits,
         "measured": one.measured,
         "ram_need_bytes": ram and ram.need.total,
         "ram_have_bytes": ram and ram.have,
         "device_need_bytes": device and device.need.total,
         "device_have_bytes": device and device.have,
-        "would_stop": [holder.id for holder in one.stopped],
+        "would_stop": [holder.id for holder in one.evicted],
         "error": one.error and one.error.as_json(),
     }

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import click
 
 from rbee_ssh.cli.context import Cli, pass_cli
-from rbee_ssh.cli.event_loop import run_async
+from rbee_ssh.cli.models import shapes
 from rbee_ssh.cli.options import command, tag_option
-from rbee_ssh.cli.text import unreachable
 
 if TYPE_CHECKING:
     from rbee_ssh.library.stores import Unreachable, Verification
     from rbee_ssh.models.node_store import StoredModel
+    from rbee_ssh.ssh.pool import ConnectionPool
 
 _WORDS = {
     "same": "as it was",
@@ -30,7 +30,8 @@ _WORDS = {
 @tag_option
 @pass_cli
 def verify(cli: Cli, reference: str | None, nodes: tuple[str, ...], tags: tuple[str, ...]) -> None:
-    """Read a model, or all, again on the nodes that have it, and compare with the SHA-256 it came with.
+    """Read a model, or all, again on the nodes that have it, and compare with the SHA-256 that is known
+    here, or that it came with.
 
     Nothing is removed: that is `rbee models rm`, and the next `pull` or `push` brings it again, as the hint
     says. Exit status 1 when one is not what it should be.
@@ -52,19 +53,16 @@ def verify(cli: Cli, reference: str | None, nodes: tuple[str, ...], tags: tuple[
             model = verdict.model
             console.line(f"{model.id} on {model.node}: {model.name} {_WORDS[verdict.state]}")
 
-    async def work() -> Unreachable:
-        async with cli.pool() as pool:
-            if reference is not None:
-                models, silent = await stores.copies(pool, reference, names)
-            else:
-                found, silent = await stores.store_contents(pool, names)
-                models = [model for contents in found for model in contents.models]
-            return {**silent, **await stores.verify(pool, models, on_verdict)}
+    async def work(pool: ConnectionPool) -> Unreachable:
+        if reference is not None:
+            models, silent = await stores.copies(pool, reference, names)
+        else:
+            found, silent = await stores.store_contents(pool, names)
+            models = [model for contents in found for model in contents.models]
+        return {**silent, **await stores.verify(pool, models, on_verdict)}
 
-    silent = run_async(work)
+    silent = cli.run(work)
     if cli.as_json:
-        from rbee_ssh.cli.models import shapes
-
         console.json(shapes.verified(verdicts, silent))
     elif not verdicts and not silent:
         console.say("no models")
@@ -72,8 +70,7 @@ def verify(cli: Cli, reference: str | None, nodes: tuple[str, ...], tags: tuple[
     for verdict in wrong:
         model = verdict.model
         console.error(f"{model.name} on {model.node} {_WORDS[verdict.state]}\nhint: {again(model)}")
-    for name, error in silent.items():
-        console.error(unreachable(name, error))
+    console.unreachable(silent, failed=True)
     if silent or wrong:
         click.get_current_context().exit(1)
 
@@ -83,6 +80,8 @@ def again(model: StoredModel) -> str:
     from rbee_ssh.ssh.quote import quote
 
     node, source = f"--node {model.node}", model.note.source
-    way = "pull" if source.startswith(("hf:", "https://", "http://")) else "push"
     remove = f"rbee models rm {model.id} {node}"
+    if (origin := model.note.told_by) is not None:
+        return f"{remove} && rbee models copy {model.id} --from {quote(origin)} --to {model.node}"
+    way = "pull" if source.startswith(("hf:", "https://", "http://")) else "push"
     return f"{remove} && rbee models {way} {quote(source)} {node}" if source else remove

@@ -12,7 +12,7 @@ import click
 from rbee_ssh.cli.context import Cli, pass_cli
 from rbee_ssh.cli.nodes import host_keys
 from rbee_ssh.cli.nodes.candidates import missing, summary, tried
-from rbee_ssh.cli.options import command
+from rbee_ssh.cli.options import command, options
 from rbee_ssh.errors import HostKeyUnknown, InventoryInvalid, UsageInvalid
 from rbee_ssh.wording import quoted
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rbee_ssh.inventory import Inventory
     from rbee_ssh.inventory.find import InventorySource
 
-KEYS = (
+key_options = options(
     click.option(
         "--host", metavar="HOST", help="An address, or a Host of ~/.ssh/config. Default: the node's name."
     ),
@@ -53,13 +53,6 @@ KEYS = (
 )
 
 
-def key_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command an option for each key of a node."""
-    for option in reversed(KEYS):
-        function = option(function)
-    return function
-
-
 @command(short_help="Add a machine to the inventory, once it works.")
 @click.argument("name", metavar="NAME")
 @key_options
@@ -70,7 +63,7 @@ def key_options(function: Callable[..., Any]) -> Callable[..., Any]:
 )
 @pass_cli
 def add(
-    cli: Cli, /, name: str, replace: bool, no_check: bool, fingerprint: str | None, **options: Any
+    cli: Cli, /, name: str, replace: bool, no_check: bool, fingerprint: str | None, **settings: Any
 ) -> None:
     """Connect to a machine, say what it has and what is missing, and add it to the inventory.
 
@@ -90,7 +83,7 @@ def add(
     console = cli.console
     draft = cli.draft()
     before = draft.inventory(draft.text or "")
-    keys = node_keys(name, options, os.environ.get("HOME", ""), os.path.abspath)
+    keys = node_keys(name, settings, os.environ.get("HOME", ""), os.path.abspath)
 
     def change(text: str) -> str:
         return edit.with_node(text, name, keys, replace=replace)
@@ -134,7 +127,7 @@ def add(
 
 
 def node_keys(
-    name: str, options: Mapping[str, Any], home: str, absolute: Callable[[str], str]
+    name: str, settings: Mapping[str, Any], home: str, absolute: Callable[[str], str]
 ) -> dict[str, Any]:
     """The node's table out of the options that were given.
 
@@ -142,32 +135,18 @@ def node_keys(
         home: its paths are written with a ~, so that the inventory can be taken along.
         absolute: makes a path of the current directory one of everywhere.
     """
-    keys: dict[str, Any] = {"host": options["host"] or name}
-    for key in (
-        "port",
-        "user",
-        "identity_file",
-        "jump",
-        "tags",
-        "engine",
-        "engine_path",
-        "python",
-        "backend",
-    ):
-        keys[key] = options[key]
-    for key in ("device", "models_dir", "env", "listen", "lease", "setup"):
-        keys[key] = options[key]
-    keys = {key: value for key, value in keys.items() if value not in (None, (), "")}
+    from rbee_ssh.inventory import schema
+
+    given = {**settings, "host": settings["host"] or name}
+    keys = {key: given[key] for key in schema.NODE if given[key] not in (None, (), "")}
     if path := keys.get("identity_file"):
         path = path if path.startswith("~") else absolute(path)
-        keys["identity_file"] = (
-            f"~{path.removeprefix(home)}" if home and path.startswith(f"{home}/") else path
-        )
+        inside = home and path.startswith(f"{home}/")
+        keys["identity_file"] = f"~{path.removeprefix(home)}" if inside else path
     if "jump" in keys:
         keys["jump"] = [hop.strip() for word in keys["jump"] for hop in word.split(",")]
     if "env" in keys:
-        wrong = next((word for word in keys["env"] if "=" not in word), None)
-        if wrong is not None:
+        if not all("=" in word for word in keys["env"]):
             raise UsageInvalid("--env: expected NAME=VALUE")
         keys["env"] = dict(word.split("=", 1) for word in keys["env"])
     return {key: list(value) if isinstance(value, tuple) else value for key, value in keys.items()}

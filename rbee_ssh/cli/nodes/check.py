@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rbee_ssh.cli import shapes
 from rbee_ssh.cli.context import Cli, pass_cli
-from rbee_ssh.cli.event_loop import run_async
 from rbee_ssh.cli.options import command, tag_option
 from rbee_ssh.cli.text import clean_line
 
@@ -61,15 +61,9 @@ def check(cli: Cli, names: tuple[str, ...], tags: tuple[str, ...]) -> None:
             shown += 1
         console.status(f"checking {', '.join(waiting)}" if waiting else "")
 
-    async def work() -> dict[str, tuple[Check, ...]]:
-        async with cli.pool() as pool:
-            return await check_nodes(pool, wanted, on_node)
-
     console.status(f"checking {', '.join(wanted)}")
-    found = run_async(work)
+    found = cli.run(lambda pool: check_nodes(pool, wanted, on_node))
     if cli.as_json:
-        from rbee_ssh.cli import shapes
-
         console.json(
             {"nodes": [shapes.checked_node(name, some, works(some)) for name, some in found.items()]}
         )
@@ -78,7 +72,6 @@ def check(cli: Cli, names: tuple[str, ...], tags: tuple[str, ...]) -> None:
 
 
 def show(console: Console, name: str, found: Sequence[Check]) -> None:
-    """A node's checks, as a block."""
     failed = sum(one.state == "failed" for one in found)
     console.line(f"{name}: {'works' if not failed else 'does not work'}")
     for one in found:

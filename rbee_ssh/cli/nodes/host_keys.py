@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from rbee_ssh.cli.shapes import shape
 from rbee_ssh.errors import HostKeyUnknown
 
 if TYPE_CHECKING:
@@ -48,22 +49,12 @@ def matches(given: str, fetched: str) -> bool:
 
 
 def described(fetched: PresentedKey) -> str:
-    """The key as a line."""
     return f"{fetched.host} port {fetched.port}: {fetched.key_type} {fetched.fingerprint}"
 
 
 def refused(fetched: PresentedKey, message: str, hint: str | None = None) -> HostKeyUnknown:
-    """The error for a key that is not trusted."""
     return HostKeyUnknown(message, hint=hint, details=details(fetched))
 
 
 def details(fetched: PresentedKey) -> dict[str, Any]:
-    """The key for `--json`."""
-    return {
-        "node": fetched.node,
-        "host": fetched.host,
-        "port": fetched.port,
-        "key_type": fetched.key_type,
-        "fingerprint": fetched.fingerprint,
-        "file": fetched.file,
-    }
+    return shape(fetched, "node host port key_type fingerprint file")

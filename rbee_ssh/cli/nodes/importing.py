@@ -12,7 +12,7 @@ from rbee_ssh.cli.context import Cli, pass_cli
 from rbee_ssh.cli.nodes.add import localhost_lost
 from rbee_ssh.cli.nodes.candidates import missing, summary, tried
 from rbee_ssh.cli.options import command
-from rbee_ssh.cli.text import Column, unreachable
+from rbee_ssh.cli.text import Column
 from rbee_ssh.errors import UsageInvalid
 from rbee_ssh.wording import listed, quoted
 
@@ -91,8 +91,7 @@ def import_(
             console.line(f"added {name}" + ("" if facts is None else f": {summary(facts)}"))
         for note in missing(name, facts) if facts is not None else ():
             console.warn(note)
-    for name, error in failed.items():
-        console.error(unreachable(name, error))
+    console.unreachable(failed, failed=True)
     if cli.as_json:
         from rbee_ssh.cli import shapes
 

@@ -48,7 +48,6 @@ def list_(cli: Cli, names: tuple[str, ...], tags: tuple[str, ...]) -> None:
 
 
 def list_row(node: Node) -> list[str]:
-    """A node's line in `nodes list`."""
     return [
         node.name,
         node.host,

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rbee_ssh.cli import shapes
 from rbee_ssh.cli.context import Cli, pass_cli
-from rbee_ssh.cli.event_loop import run_async
 from rbee_ssh.cli.options import Command, tag_option
 from rbee_ssh.cli.text import unreachable, width
 from rbee_ssh.errors import UsageInvalid
@@ -78,18 +78,12 @@ def run(cli: Cli, names: tuple[str, ...], tags: tuple[str, ...], no_prefix: bool
 
     def on_end(end: Ended) -> None:
         if cli.as_json:
-            from rbee_ssh.cli import shapes
-
             console.json(shapes.command_ended(end))
         elif end.error is not None:
             console.error(unreachable(end.name, end.error))
         elif end.status:
             console.say(f"{end.name}: exit status {end.status}")
 
-    async def work() -> list[Ended]:
-        async with cli.pool() as pool:
-            return await run_on(pool, wanted, words, on_line, on_end)
-
-    status = worst(run_async(work, stream=True))
+    status = worst(cli.run(lambda pool: run_on(pool, wanted, words, on_line, on_end), stream=True))
     if status:
         click.get_current_context().exit(status)

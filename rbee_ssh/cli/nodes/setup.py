@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rbee_ssh.cli import shapes
 from rbee_ssh.cli.context import Cli, pass_cli
-from rbee_ssh.cli.event_loop import run_async
 from rbee_ssh.cli.options import command, tag_option
 from rbee_ssh.cli.text import Column
 from rbee_ssh.errors import UsageInvalid
@@ -37,8 +37,8 @@ COLUMNS = (
     metavar="FILE|URL",
     help="A llama.cpp release archive with llama-server: a file here, or a URL that the node fetches.",
 )
-@click.option("--sha256", metavar="HEX", help="The SHA-256 that the archive must have.")
-@click.option("--index-url", metavar="URL", help="Where pip looks for the engine's package.")
+@click.option("--sha256", metavar="HEX", help="The SHA-256 that the archive must have; http needs it.")
+@click.option("--index-url", metavar="URL", help="Where pip looks for the engine's package: https.")
 @click.option("--backend", metavar="BACKEND", help="cpu, cuda, rocm, vulkan, metal or auto: the node's GPU.")
 @pass_cli
 def setup(
@@ -94,16 +94,10 @@ def setup(
 
     from rbee_ssh.fleet.setup import setup_nodes
 
-    async def work() -> list[SetUp]:
-        async with cli.pool() as pool:
-            # A task of the user's own may print; stdout is for the result.
-            with contextlib.redirect_stdout(sys.stderr):
-                return await setup_nodes(pool, wanted, asked, on_node)
-
-    done = run_async(work)
+    # A task of the user's own may print; stdout is for the result.
+    with contextlib.redirect_stdout(sys.stderr):
+        done = cli.run(lambda pool: setup_nodes(pool, wanted, asked, on_node))
     if cli.as_json:
-        from rbee_ssh.cli import shapes
-
         console.json({"nodes": [shapes.set_up(one) for one in done]})
     elif any(one.engine for one in done):
         console.table(COLUMNS, [row(one) for one in done])
@@ -126,7 +120,6 @@ def check(option: str, word: str | None, known: tuple[str, ...]) -> None:
 
 
 def row(done: SetUp) -> list[str]:
-    """A node's line."""
     found = done.engine
     if found is None:
         return [done.node, "failed", *[""] * 4]

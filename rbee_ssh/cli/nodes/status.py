@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from rbee_ssh.cli import shapes
 from rbee_ssh.cli.context import Cli, pass_cli
-from rbee_ssh.cli.event_loop import run_async
 from rbee_ssh.cli.options import command, tag_option
 
 if TYPE_CHECKING:
     from rbee_ssh.cli.console import Console
     from rbee_ssh.fleet.status import NodeStatus
     from rbee_ssh.fleet.watch import Watch
+    from rbee_ssh.ssh.pool import ConnectionPool
 
 
 @command(short_help="Ask the nodes what they have.")
@@ -38,7 +39,7 @@ def status(cli: Cli, names: tuple[str, ...], tags: tuple[str, ...], watch: bool)
     """
     wanted = cli.nodes(names, tags)
     if watch:
-        run_async(lambda: _watch(cli, wanted), stream=True)
+        cli.run(lambda pool: _watch(cli, pool, wanted), stream=True)
     else:
         _once(cli, wanted)
 
@@ -58,17 +59,11 @@ def _once(cli: Cli, wanted: list[str]) -> None:
             console.line(*status_rows.line(place, answer))
         console.status(f"waiting for {', '.join(waiting)}" if waiting else "")
 
-    async def work() -> list[NodeStatus]:
-        async with cli.pool() as pool:
-            return await node_status(pool, wanted, on_node)
-
     if not cli.as_json:
         console.line(place.titles, "title")
     console.status(f"asking {wanted[0]}" if len(wanted) == 1 else f"asking {len(wanted)} nodes")
-    found = run_async(work, stream=True)
+    found = cli.run(lambda pool: node_status(pool, wanted, on_node), stream=True)
     if cli.as_json:
-        from rbee_ssh.cli import shapes
-
         console.json({"nodes": [shapes.node_status(one) for one in found]})
         return
     for one in found:
@@ -76,11 +71,11 @@ def _once(cli: Cli, wanted: list[str]) -> None:
             console.warn(problem)
 
 
-async def _watch(cli: Cli, wanted: list[str]) -> None:
+async def _watch(cli: Cli, pool: ConnectionPool, wanted: list[str]) -> None:
     """All nodes in their order: on a terminal drawn anew with each answer, in a pipe told every 2 s."""
     from rbee_ssh.fleet.watch import INTERVAL, Watch
 
-    async with cli.pool() as pool, Watch(pool, wanted) as watch:
+    async with Watch(pool, wanted) as watch:
         if cli.console.draws and not cli.as_json:
             await _draw(cli.console, wanted, watch)
         while True:
@@ -103,8 +98,6 @@ async def _draw(console: Console, wanted: list[str], watch: Watch) -> NoReturn:
 
 def _tell(cli: Cli, wanted: list[str], seen: list[NodeStatus]) -> None:
     if cli.as_json:
-        from rbee_ssh.cli import shapes
-
         nodes = [shapes.node_status(one) for one in seen]
         cli.console.json({"time": round(time.time(), 3), "nodes": nodes})
     else:

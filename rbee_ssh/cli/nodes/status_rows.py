@@ -58,7 +58,6 @@ def layout(names: Sequence[str], limit: int | None) -> Layout:
 
 
 def line(place: Layout, one: NodeStatus) -> tuple[str, str]:
-    """A node's line, and its tone."""
     if one.state == "asking":
         return place.note([one.name, "…"], ""), ""
     if one.error is not None:
@@ -69,7 +68,6 @@ def line(place: Layout, one: NodeStatus) -> tuple[str, str]:
 
 
 def row(one: NodeStatus) -> list[str]:
-    """The cells of a node that is up."""
     facts = one.facts
     latency = "" if one.latency_ms is None else f"{one.latency_ms:.0f} ms"
     if facts is None:
@@ -151,7 +149,6 @@ def _counted(names: Sequence[str]) -> list[str]:
 
 
 def _gpu_memory(gpus: Sequence[Gpu]) -> str:
-    """The memory of all GPUs together."""
     free = [gpu.memory_free_bytes for gpu in gpus if gpu.memory_free_bytes is not None]
     total = [gpu.memory_total_bytes for gpu in gpus if gpu.memory_total_bytes is not None]
     return _free(sum(free), sum(total)) if free and total else ""

@@ -29,7 +29,7 @@ def probe(cli: Cli, kind: str) -> None:
     elif kind == "error":
         raise NodeUnreachable("gpu\x1b[2J1 is off", hint="rbee nodes status", details={"tries": 3})
     elif kind == "bug":
-        raise ValueError("odd\x1b[2J thing")
+        raise ValueError("odd\x1b[2J thing of http://me:hunter2@host/a?sign=hunter2")
     elif kind == "group":
         raise ExceptionGroup("", [OSError(), ExceptionGroup("", [NodeUnreachable("inner")])])
     elif kind == "stray":

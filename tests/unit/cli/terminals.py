@@ -5,10 +5,36 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import struct
 import termios
 from collections.abc import Iterator
 from typing import IO
+
+_PIECES = re.compile("\x1b\\[([?0-9;]*)([A-Za-z])|\r|\n|[^\x1b\r\n]")
+
+
+def shown(written: str) -> list[str]:
+    """The lines that stand on a terminal after this was written to it: what is erased is not there."""
+    lines, row, column = [""], 0, 0
+    for piece in _PIECES.finditer(written):
+        line = lines[row]
+        match piece[2], piece[0]:
+            case None, "\r":
+                column = 0
+            case None, "\n":
+                row, column = row + 1, 0
+                lines += [""] * (row + 1 - len(lines))
+            case None, character:
+                lines[row] = line[:column].ljust(column) + character + line[column + 1 :]
+                column += 1
+            case "A", _:
+                row = max(row - int(piece[1] or 1), 0)
+            case "H", _:
+                row = column = 0
+            case "K", _:
+                lines[row] = "" if piece[1] == "2" else line[:column]
+    return [line.rstrip() for line in lines]
 
 
 class Screen:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from unit.cli.terminals import Screen, closed_pipe, full_disk, pipe, terminal
+from unit.cli.terminals import Screen, closed_pipe, full_disk, pipe, shown, terminal
 
 from rbee_ssh.cli.console import Console, OutputClosed, json_line
 from rbee_ssh.cli.text import Column, clean_line
@@ -213,21 +214,39 @@ def test_a_bar_is_only_for_terminals(tty: Screen, out: Screen, err: Screen) -> N
 
 def test_a_bar_leaves_no_trace_in_front_of_other_output(tty: Screen) -> None:
     shell = console(tty, tty)
-    shell.progress("model", 50, 200)
-    assert tty.text() == "\rmodel: 25% of 200 B\x1b[K"
+    shell.progress("model [bold]", 50, 200)
+    text = tty.text()
+    assert shown(text) == ["model [bold]: 25% of 200 B"]
     shell.answer("a")
-    assert tty.text() == "\r\x1b[Ka"
+    text += tty.text()
+    assert shown(text) == ["a", ""]
     shell.status("waiting for gpu\x1b[2J1")
-    assert tty.text() == "\n\rwaiting for gpu\\x1b[2J1\x1b[K"
+    text += tty.text()
+    assert shown(text) == ["a", "waiting for gpu\\x1b[2J1"]
+    shell.progress("model", 50, 200)
+    text += tty.text()
+    assert shown(text) == ["a", "model: 25% of 200 B"]
+    shell.status("on")
+    text += tty.text()
+    assert shown(text) == ["a", "on", ""]
     shell.status("")
-    assert tty.text() == "\r\x1b[K"
+    assert shown(text + tty.text()) == ["a", "", ""]
 
 
 def test_a_finished_bar_says_how_long_it_took(tty: Screen, out: Screen) -> None:
     shell = console(out, tty)
     shell.progress("model", 0, 200)
     shell.progress("model", 200, 200)
-    assert tty.text().endswith("\r\x1b[Kmodel: 200 B in 0.0s\n")
+    assert shown(tty.text()) == ["model: 200 B in 0.0s", ""]
+
+
+def test_a_screen_has_colours_where_the_terminal_may_have_them(tty: Screen) -> None:
+    for environ, styled in (({}, True), ({"NO_COLOR": "1"}, False)):
+        with console(tty, tty, environ).screen() as screen:
+            screen.draw([("NAME", "title"), ("down", "bad")])
+        written = tty.text()
+        assert (("\x1b[1mNAME" in written), ("\x1b[31mdown" in written)) == (styled, styled)
+        assert styled or not re.search("\x1b\\[[0-9;]*m", written)
 
 
 def test_a_table_fits_the_terminal_and_is_whole_in_a_pipe(out: Screen, err: Screen) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rbee_ssh.engines import ENGINES, Engine, LaunchSettings, Readiness, by_name
+from rbee_ssh.engines import NAMES, Engine, LaunchSettings, Readiness, by_name
 from rbee_ssh.errors import UsageInvalid
 from rbee_ssh.inventory import ENGINES as ENGINE_NAMES
 
@@ -23,7 +23,9 @@ SETTINGS = LaunchSettings(
     parallel=4,
 )
 
-every_engine = pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
+every_engine = pytest.mark.parametrize(
+    "engine", [by_name(name) for name in NAMES], ids=lambda engine: engine.name
+)
 
 
 def value_after(argv: tuple[str, ...], option: str) -> str:
@@ -36,7 +38,7 @@ def settings_json(settings: LaunchSettings) -> dict[str, object]:
 
 
 def test_the_names_are_those_of_the_inventory_in_the_order_of_auto() -> None:
-    assert tuple(engine.name for engine in ENGINES) == ENGINE_NAMES[1:]
+    assert tuple(by_name(name).name for name in NAMES) == NAMES == ENGINE_NAMES[1:]
 
 
 def test_an_unknown_engine_names_the_known_ones() -> None:
@@ -77,7 +79,7 @@ def test_without_a_socket_it_listens_on_the_loopback_only(engine: Engine) -> Non
     [
         (200, Readiness.READY),
         (503, Readiness.LOADING),
-        (401, Readiness.REFUSED),
+        (401, Readiness.READY),
         (404, Readiness.WRONG),
         (500, Readiness.WRONG),
     ],

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import socket
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hubkit import Hub
 from hubkit.server import COMMIT
 
-from rbee_ssh.errors import DownloadFailed, ModelForbidden, ModelNotFound
+from rbee_ssh.errors import DownloadFailed, ModelFault, ModelForbidden, ModelNotFound
 from rbee_ssh.inventory import Timeouts
 from rbee_ssh.models import hub as asking
 from rbee_ssh.models.hub_cache import download
@@ -98,6 +103,70 @@ def test_a_hub_that_does_not_answer_is_asked_again(hub: Hub, monkeypatch: pytest
         resolve("open")
 
 
+class Listener(SilentReporter):
+    """Keeps all that --verbose would show."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def detail(self, text: str) -> None:
+        self.heard.append(text)
+
+
+@pytest.mark.parametrize("status", [None, 404, 401, 500, 302])
+def test_a_password_of_the_endpoint_is_repeated_nowhere(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, status: int | None
+) -> None:
+    with socket.socket() as closed, socket.create_server(("127.0.0.1", 0)) as odd:
+        closed.bind(("127.0.0.1", 0))
+        port = (odd if status else closed).getsockname()[1]
+        reply = f"HTTP/1.1 {status} No\r\nLocation: http://u:hunter2@h:1/\r\nContent-Length: 0\r\n\r\n"
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    one, _ = odd.accept()
+                    with one:
+                        one.recv(65536)
+                        one.sendall(reply.encode())
+
+        threading.Thread(target=serve, daemon=True).start()
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://me:hunter2@127.0.0.1:{port}/hub?key=hunter2")
+        listener = Listener()
+        with pytest.raises(ModelFault) as caught:
+            asyncio.run(asking.resolve(HubRef("org", "open"), TIMEOUTS, listener))
+        odd.shutdown(socket.SHUT_RDWR)
+    told = json.dumps(caught.value.as_json()) + "".join(listener.heard)
+    assert f"http://127.0.0.1:{port}/hub" in told
+    assert "hunter2" not in told
+
+
+def test_the_token_does_not_follow_a_redirect(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    with Hub() as other:
+        other.add("org/moved", {"m-Q4_K_M.gguf": CONTENT})
+        for status in (301, 302, 307, 308):
+            hub.moved["org/moved"] = (status, other.endpoint)
+            assert resolve("moved").size == len(CONTENT)
+        assert all(f"Bearer {TOKEN}" == one.headers["authorization"] for one in hub.asked)
+        assert len(other.asked) == 4
+        assert [one for one in other.asked if "authorization" in one.headers] == []
+
+
+def test_a_private_file_that_stays_on_the_hub_is_no_link(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However the hub is spelled."""
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    remote = resolve("kept")
+    for spelled in (
+        hub.endpoint.replace("//", "//me:hunter2@"),
+        hub.endpoint.replace("127.0.0.1", "LOCALHOST"),
+    ):
+        monkeypatch.setattr(constants, "ENDPOINT", spelled)
+        template = spelled.replace("me:hunter2@", "") + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        assert links(remote) is None
+
+
 def test_a_token_that_is_none_is_repeated_nowhere(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_broken\u2014")
     with pytest.raises(DownloadFailed) as caught:
@@ -143,3 +212,17 @@ def test_the_memo_of_a_url_does_not_hold_its_query() -> None:
     assert "example" not in memo_key(first)
     assert from_memo(first, {"files": []}) is None
     assert from_memo(first, {"files": [[1]], "source": "", "revision": None, "protected": False}) is None
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["u:hunter2@127.0.0.1:9", "http://u:hunter2@h:x9", "http://u:hunter2@[zz"]
+)
+def test_an_endpoint_that_is_no_url(endpoint: str, tmp_path: Path) -> None:
+    """In a process of its own: huggingface_hub reads it once."""
+    env = {"HOME": str(tmp_path), "HF_ENDPOINT": endpoint}
+    rbee = [sys.executable, "-m", "rbee_ssh", "--json", "--verbose", "models", "show", "hf:org/open"]
+    (tmp_path / "i.toml").write_text('[nodes.here]\nhost = "localhost"\n[timeouts]\ndownload_tries = 1\n')
+    rbee[3:3] = ["--inventory", str(tmp_path / "i.toml")]
+    done = subprocess.run(rbee, env=env, capture_output=True, text=True, check=False)
+    assert json.loads(done.stdout)["error"]["code"] == "DOWNLOAD_FAILED"
+    assert "hunter2" not in done.stdout + done.stderr

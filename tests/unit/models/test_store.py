@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rbee_ssh.models import store
-from rbee_ssh.models.store import Note, Part, part_of, read_note, safe_name
+from rbee_ssh.models.store import Note, Part, part_of, read_note, safe_name, sum_of_place
 
 SHA = "0123456789abcdef" * 4
 
@@ -80,6 +80,23 @@ def test_no_directory_leads_out_of_the_store(word: str) -> None:
         assert all(part and part[0] not in ".-" and part.isprintable() for part in parts)
 
 
+@pytest.mark.parametrize(
+    ("place", "revision", "begin"),
+    [
+        (f"local/{SHA[:12]}/a.gguf", None, SHA[:12]),
+        (f"local/{SHA[:12]}/a.gguf", SHA[:40], SHA[:12]),
+        (f"hf/o/r/{SHA[:12]}/a.gguf", "c0ffee" + "0" * 34, SHA[:12]),
+        (f"hf/o/r/{SHA[:12]}/a.gguf", SHA, SHA[:12]),  # no commit has 64 digits
+        (f"hf/o/r/{SHA[:12]}/a.gguf", SHA[:40], None),  # a repository that tells none
+        (f"hf/o/r/{SHA[:12]}/a-00002-of-00002.gguf", None, None),
+        (f"url/h/{SHA[:12]}/a.gguf", None, None),
+        ("local/x/a.gguf", None, None),
+    ],
+)
+def test_a_place_tells_the_beginning_of_a_sum(place: str, revision: str | None, begin: str | None) -> None:
+    assert sum_of_place(place, revision) == begin
+
+
 def test_the_parts_of_a_split_model() -> None:
     assert part_of("a-00002-of-00003.gguf") == Part("a", 2, 3)
     assert Part("a", 2, 3).names() == tuple(f"a-0000{n}-of-00003.gguf" for n in (1, 2, 3))
@@ -88,7 +105,7 @@ def test_the_parts_of_a_split_model() -> None:
 
 
 def test_a_note_is_one_line_and_reads_back() -> None:
-    note = Note("hf:org/repo/ü.gguf", "abc", SHA, 5, 6, 7, 8, "Q4_K_M", "llama", 135_000_000, 8192)
+    note = Note("hf:org/repo/ü.gguf", "abc", SHA, 5, 6, 7, 8, "Q4_K_M", "llama", 135_000_000, 8192, "gpu1")
     assert read_note(note.to_json()) == note
     assert read_note(note.to_json().encode()) == note
     assert note.to_json().isascii()

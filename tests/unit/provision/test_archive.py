@@ -57,6 +57,9 @@ def test_a_zip(tmp_path: Path) -> None:
         ("ftp://host/llama.zip", None),
         ('https://host/"\nurl = "file:///etc/passwd', None),
         ("https://host/a b.zip", None),
+        ("https://[host/a.zip", None),
+        ("https:///a.zip", None),
+        ("http://host/a.zip", None),
         ("https://host/a.zip", "abc"),
         ("https://host/a.zip", "g" * 64),
     ],
@@ -72,3 +75,11 @@ def test_a_url_is_known_by_its_checksum_or_by_itself() -> None:
     assert one.sha256 is None
     assert one.identity != other.identity
     assert "secret" not in repr(archive("https://u:secret@h/a.zip", None))
+
+
+def test_over_http_only_with_a_checksum() -> None:
+    with pytest.raises(UsageInvalid) as caught:
+        archive("http://u:hunter2@h/a.zip?sig=hunter2", None)
+    assert "changed on its way" in caught.value.message
+    assert caught.value.hint == "rbee nodes setup NAME --archive http://h/a.zip --sha256 HEX   # or https"
+    assert archive("http://h/a.zip", "a" * 64).url == "http://h/a.zip"

@@ -58,6 +58,7 @@ def test_the_engine_follows_from_what_is_given() -> None:
         (None, {"archive": ARCHIVE, "index_url": "https://a/b"}, "--index-url"),
         (None, {"index_url": "-r/etc/passwd"}, "not a URL"),
         (None, {"index_url": "https://a/b --extra"}, "not a URL"),
+        (None, {"index_url": "http://u:hunter2@a/b"}, "changed on its way"),
     ],
 )
 def test_options_that_do_not_fit_together(engine: str | None, given: dict[str, Any], says: str) -> None:

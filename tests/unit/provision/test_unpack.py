@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import io
 import os
 import subprocess
@@ -18,15 +19,32 @@ from hypothesis import strategies as st
 from rbee_ssh.provision import unpack
 
 SOURCE = Path(unpack.__file__).read_text()
+MIB = 2**20
+
+
+# Of memory, for what may be an archive of gigabytes.
+MIB_AT_MOST = 96
+MEMORY_OF_A_CHILD = """
+import resource, subprocess, sys
+done = subprocess.run(sys.argv[1:], check=False)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(done.returncode)
+"""
 
 
 def run(archive: Path) -> tuple[int, str]:
     directory = archive.parent / "out"
     directory.mkdir()
     done = subprocess.run(
-        [sys.executable, "-I", "-c", SOURCE, archive, directory], capture_output=True, text=True, check=False
+        [
+            *(sys.executable, "-c", MEMORY_OF_A_CHILD),
+            *(sys.executable, "-I", "-c", SOURCE, archive, directory),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    assert done.stdout == ""
+    assert int(done.stdout) < MIB_AT_MOST * (1024 if sys.platform != "darwin" else 2**20)
     assert "Traceback" not in done.stderr
     return done.returncode, done.stderr
 
@@ -124,6 +142,64 @@ def test_a_bomb_is_stopped_by_its_size(tmp_path: Path, monkeypatch: pytest.Monke
     archive = tar(tmp_path / "a.tar.gz", ("a", REG, "x" * 11))
     with pytest.raises(SystemExit, match="unpacks to more"):
         unpack.main(str(archive), str(tmp_path))
+
+
+def test_a_link_to_megabytes(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as zipped:
+        zipped.writestr("llama-server", "program")
+        link = zipfile.ZipInfo("link")
+        link.external_attr = 0o120777 << 16
+        link.compress_type = zipfile.ZIP_DEFLATED
+        zipped.writestr(link, bytes(200 * MIB))
+    status, said = run(tmp_path / "a.zip")
+    assert (status, "leads to more than a path" in said) == (1, True), said
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_header_of_megabytes(tmp_path: Path, kind: bytes) -> None:
+    info = tarfile.TarInfo("header")
+    info.type, info.size = kind, 600 * MIB
+    with gzip.open(tmp_path / "a.tar.gz", "wb", compresslevel=1) as packed:
+        packed.write(info.tobuf())
+        for _ in range(600):
+            packed.write(bytes(MIB))
+    status, said = run(tmp_path / "a.tar.gz")
+    assert (status, said) == (1, "the archive cannot be unpacked: it takes too much memory\n")
+
+
+def test_more_names_than_any_release_has(tmp_path: Path) -> None:
+    one = tarfile.TarInfo("./")
+    one.type = DIR
+    with gzip.open(tmp_path / "a.tar.gz", "wb", compresslevel=1) as packed:
+        packed.write(one.tobuf() * (unpack.MOST + 1))
+    status, said = run(tmp_path / "a.tar.gz")
+    assert (status, "more than" in said) == (1, True), said
+
+
+def test_what_comes_after_the_end_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = tar(tmp_path / "a.tar.gz", ("a", REG, "x"))
+    with gzip.open(archive, "ab") as packed:
+        packed.write(bytes(3 * MIB))
+    monkeypatch.setattr(unpack, "LARGEST", 2 * MIB)
+    with pytest.raises(SystemExit, match="unpacks to more"):
+        unpack.main(str(archive), str(tmp_path))
+
+
+def test_a_size_below_nothing(tmp_path: Path) -> None:
+    """Which leads some versions of Python's tarfile round in circles."""
+    info = tarfile.TarInfo("a")
+    header = bytearray(info.tobuf())
+    header[124:136] = b"\xff" * 10 + b"\xfc\x00"  # -1024
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    with gzip.open(tmp_path / "a.tar.gz", "wb") as packed:
+        packed.write(header + bytes(2048))
+    assert run(tmp_path / "a.tar.gz")[0] == 1
+
+
+def test_directories_without_end(tmp_path: Path) -> None:
+    status, said = run(tar(tmp_path / "a.tar.gz", ("d/" * 200 + "a", REG, "x")))
+    assert (status, "too deep" in said) == (1, True), said
 
 
 NAMES = st.lists(st.sampled_from(["..", ".", "a", "b", "", "/"]), min_size=1, max_size=4).map("/".join)

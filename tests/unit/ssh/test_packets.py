@@ -9,8 +9,7 @@ import sys
 import pytest
 from unit.ssh.servers import NoLogin, Process
 
-from rbee_ssh.ssh.lean import asyncssh
-from rbee_ssh.ssh.packets import streamline
+from rbee_ssh.ssh.lean import asyncssh, streamline
 
 PIECES = 200
 

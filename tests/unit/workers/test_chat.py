@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rbee_ssh.errors import ApiKeyRejected, RequestRefused, ResponseInvalid
-from rbee_ssh.workers.chat import EventParser, Piece, payload, read_event, refusal
+from rbee_ssh.ssh.http import EventParser
+from rbee_ssh.workers.chat import Piece, payload, read_event, refusal
 from rbee_ssh.workers.types import InferRequest, Sampling, WorkerRequest
 
 ANSWERS = Path(__file__).parent / "answers"

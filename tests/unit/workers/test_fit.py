@@ -19,17 +19,15 @@ from rbee_ssh.workers.fit import (
     MemoryBudget,
     MemoryCheck,
     MemoryHolder,
-    ShortRequest,
-    balances,
+    budget,
     corrected,
     device_free,
-    fitting_context,
+    memory_checks,
     ram_spoken_for,
-    room,
-    shortage,
     to_stop,
 )
 from rbee_ssh.workers.records import Record
+from rbee_ssh.workers.shortage import fitting_context, in_words
 
 MIB = 2**20
 KIB = 1024
@@ -49,7 +47,7 @@ def worker(
 
 
 def on_cpu(free: int, *records: Record, need: int = 1000 * MIB) -> MemoryCheck:
-    (found,) = balances(
+    (found,) = memory_checks(
         Estimate(Need(weights=need)),
         Facts(ram_free_bytes=free),
         CPU,
@@ -66,7 +64,7 @@ def test_what_is_free_is_what_there_is() -> None:
 
 
 def test_a_node_that_does_not_tell_has_no_balance() -> None:
-    assert balances(Estimate(Need(1)), Facts(), CPU, [], path="", owner="") == []
+    assert memory_checks(Estimate(Need(1)), Facts(), CPU, [], path="", owner="") == []
 
 
 def test_mapped_files_of_other_models_are_not_free() -> None:
@@ -150,7 +148,7 @@ def test_workers_on_the_same_gpu_only() -> None:
         worker("3" * 12, "idle", backend="vulkan", need_device=900 * MIB),
         worker("4" * 12, "idle", backend="cpu", memory=f"{KIB} {KIB} 0"),
     ]
-    ram, vram = balances(need, Facts(ram_free_bytes=10 * MIB), choice, records, path="", owner="me")
+    ram, vram = memory_checks(need, Facts(ram_free_bytes=10 * MIB), choice, records, path="", owner="me")
     assert ram.kind == RAM
     assert not ram.short
     assert (vram.kind, vram.have, vram.short) == (VRAM, 2500 * MIB, True)
@@ -161,18 +159,18 @@ def test_workers_on_the_same_gpu_only() -> None:
 def test_what_is_left_beside_a_worker() -> None:
     need = Estimate(Need(weights=100), Need(weights=2000 * MIB))
     told = Facts(ram_free_bytes=110)
-    assert room(need, balances(need, told, Choice(LISTED, "vulkan"), [], path="", owner="")) == MemoryBudget(
-        100, 2000 * MIB, ram_left=10, device_left=3000 * MIB
-    )
+    assert budget(
+        need, memory_checks(need, told, Choice(LISTED, "vulkan"), [], path="", owner="")
+    ) == MemoryBudget(100, 2000 * MIB, ram_left=10, device_left=3000 * MIB)
     # What the node does not tell is no limit; what Metal takes of a GPU is the machine's.
-    assert room(need, []) == MemoryBudget(100, 2000 * MIB)
-    metal = balances(need, Facts(ram_free_bytes=2**40), Choice(ENGINE, "metal"), [], path="", owner="")
-    assert room(need, metal).ram == 2000 * MIB
+    assert budget(need, []) == MemoryBudget(100, 2000 * MIB)
+    metal = memory_checks(need, Facts(ram_free_bytes=2**40), Choice(ENGINE, "metal"), [], path="", owner="")
+    assert budget(need, metal).ram == 2000 * MIB
 
 
 def test_metal_computes_in_the_machines_own_memory() -> None:
     need = Estimate(Need(weights=10 * MIB, engine=5 * MIB), Need(weights=900 * MIB, cache=90 * MIB))
-    (found,) = balances(
+    (found,) = memory_checks(
         need, Facts(ram_free_bytes=1000 * MIB), Choice(ENGINE, "metal"), [], path="", owner="me"
     )
     assert found.need.total == (900 + 90 + 5) * MIB
@@ -186,7 +184,7 @@ def test_a_measurement_takes_the_place_of_the_guess_at_the_engine() -> None:
     assert corrected(guess, {}) == guess
 
 
-WANTED = ShortRequest("gpu1", "tiny", 8192, 1, evict=True)
+WANTED: dict[str, Any] = {"node": "gpu1", "model": "tiny", "context": 8192, "parallel": 1, "evict": True}
 
 
 def test_the_error_names_need_have_parts_workers_and_the_way_out() -> None:
@@ -197,7 +195,7 @@ def test_the_error_names_need_have_parts_workers_and_the_way_out() -> None:
         600 * MIB,
         (holder("abc", 700, state="busy"), holder("def", 20, ours=False)),
     )
-    found = shortage(balance, WANTED, lambda context: (650 + 350 * context // 8192) * MIB)
+    found = in_words(balance, lambda context: (650 + 350 * context // 8192) * MIB, **WANTED)
     assert isinstance(found, RamShort)
     assert found.message == (
         "tiny with a context of 8192 tokens needs 1000 MiB of RAM of node 'gpu1' (weights 600, KV cache 350, "
@@ -211,20 +209,20 @@ def test_the_error_names_need_have_parts_workers_and_the_way_out() -> None:
 
 
 def test_the_hint_names_a_context_that_fits() -> None:
-    found = shortage(short(1000, 500, kind=VRAM), WANTED, lambda context: (400 + context // 16) * MIB)
+    found = in_words(short(1000, 500, kind=VRAM), lambda context: (400 + context // 16) * MIB, **WANTED)
     assert isinstance(found, VramShort)
     assert found.hint == "--context 1536 fits"
     assert found.details["fitting_context"] == 1536
 
 
 def test_no_context_is_named_that_the_model_was_not_made_for() -> None:
-    wanted = ShortRequest("gpu1", "tiny", 10**6, 1, evict=True, trained=8192)
-    assert shortage(short(1000, 500), wanted, lambda _: 0).details["fitting_context"] == 8192
+    wanted = WANTED | {"context": 10**6, "trained": 8192}
+    assert in_words(short(1000, 500), lambda _: 0, **wanted).details["fitting_context"] == 8192
 
 
 def test_the_hint_says_what_no_evict_forbids() -> None:
-    wanted = ShortRequest("gpu1", "tiny", 8192, 1, evict=False)
-    found = shortage(short(1000, 500, holder("abc", 300), holder("def", 300)), wanted, lambda _: 10**12)
+    crowded = short(1000, 500, holder("abc", 300), holder("def", 300))
+    found = in_words(crowded, lambda _: 10**12, **WANTED | {"evict": False})
     assert found.hint is not None
     assert "rbee workers stop abc def" in found.hint
     assert "without --no-evict" in found.hint

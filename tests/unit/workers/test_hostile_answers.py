@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rbee_ssh.errors import RbeeError
+from rbee_ssh.ssh.http import EventParser
 from rbee_ssh.workers import chat
-from rbee_ssh.workers.chat import EventParser, ResponseStats
+from rbee_ssh.workers.chat import ResponseStats
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),

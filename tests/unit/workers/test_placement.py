@@ -32,7 +32,7 @@ def test_a_node_that_has_the_file_comes_before_one_that_must_be_sent_it() -> Non
 
 
 def test_what_fits_only_when_others_are_stopped_comes_last() -> None:
-    full = node("full", GIB, has_model=True, room_bytes=64 * GIB)
+    full = node("full", GIB, has_model=True, evictable_bytes=64 * GIB)
     assert choose([full, node("b", 5 * GIB)]) == "b"
     assert choose([full, node("b", 3 * GIB)]) == "full"
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
+import subprocess
+import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -256,6 +260,109 @@ def test_a_port_that_is_taken_is_told() -> None:
             with pytest.raises(UsageInvalid, match=str(port)):
                 async with served(nowhere, KEY, port):
                     pass
+
+    asyncio.run(work())
+
+
+# A tunnel in a process of its own, with so many files allowed; it says its port, and in the end its memory.
+TUNNEL = """
+import asyncio, contextlib, resource, sys
+from rbee_ssh.errors import NodeUnreachable
+from rbee_ssh.workers.proxy import served
+
+files = int(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+
+@contextlib.asynccontextmanager
+async def way():
+    raise NodeUnreachable("the key was shown")
+    yield
+
+async def work():
+    async with served(way, sys.argv[2], 0) as port:
+        print(port, flush=True)
+        await asyncio.to_thread(sys.stdin.read)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+asyncio.run(work())
+"""
+
+
+@dataclass
+class Flooded:
+    port: int
+    begin: int = 0  # KiB
+    end: int = 0
+    stderr: str = ""
+
+
+@contextlib.contextmanager
+def in_a_process(files: int) -> Iterator[Flooded]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", TUNNEL, str(files), KEY],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    flooded = Flooded(int(process.stdout.readline()))
+    try:
+        yield flooded
+        said, flooded.stderr = process.communicate("", timeout=30)
+        flooded.end = int(said)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def crowd(port: int, count: int, start: bytes) -> list[socket.socket]:
+    """Connections that say this and nothing more."""
+    connections = []
+    for _ in range(count):
+        connections.append(socket.create_connection(("127.0.0.1", port), 5))
+        with contextlib.suppress(OSError):  # it may have had enough of us
+            connections[-1].sendall(start)
+    return connections
+
+
+@pytest.mark.parametrize("start", [b"", b"GET / HTTP/1.1\r\nX: " + b"x" * 60_000], ids=["silent", "heads"])
+@pytest.mark.parametrize("files", [64, 1024])
+def test_who_shows_no_key_takes_little(files: int, start: bytes) -> None:
+    with in_a_process(files) as quiet:
+        pass
+    with in_a_process(files) as flooded:
+        others = crowd(flooded.port, 1200, start)
+        began = time.monotonic()
+        answer = asyncio.run(ask(flooded.port, f"GET / HTTP/1.1\r\n{SHOWN}\r\n"))
+        seconds = time.monotonic() - began
+        for one in others:
+            one.close()
+    assert b"the key was shown" in answer
+    assert seconds < 2
+    assert flooded.stderr == ""
+    assert flooded.end - quiet.end < 25 * 1024, "KiB"
+
+
+def test_who_shows_the_key_is_not_put_out_by_others(tmp_path: Path) -> None:
+    """A request that is being answered stays, and one that comes while others wait is heard at once."""
+
+    async def work() -> None:
+        async with tunnelled(tmp_path, echo) as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(f"POST / HTTP/1.1\r\nHost: a\r\n{SHOWN}Content-Length: 4\r\n\r\n".encode())
+            await asyncio.sleep(0.3)
+            others = await asyncio.to_thread(crowd, port, 300, b"GET /")
+            writer.write(b"body")
+            assert answered(await reader.read())[1] == "body"
+            writer.close()
+            # The first ones have made room for the last ones.
+            assert others[0].recv(1) == b""
+            others[-1].settimeout(0.2)
+            with pytest.raises(TimeoutError):
+                others[-1].recv(1)
+            for one in others:
+                one.close()
 
     asyncio.run(work())
 

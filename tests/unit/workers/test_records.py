@@ -55,6 +55,12 @@ def test_the_registry_remembers_what_a_warm_request_needs() -> None:
     assert (entry.pid, entry.started, entry.boot_id) == (77, "1234", "11-22")
 
 
+def test_a_worker_is_asked_by_the_name_that_its_engine_has_for_the_model() -> None:
+    """Which is not what the user calls it; workers of every version were started with the file's name."""
+    spec = '{"model": "tiny", "model_path": "/m/a,b.gguf"}'
+    assert records.entry(records.Record("ab", {"spec.json": spec}), "a").alias == "a_b.gguf"
+
+
 def test_the_newest_word_on_a_worker_counts() -> None:
     twice = [*LOOK, *(line.replace("state\tidle", "state\tdead") for line in LOOK)]
     record = records.parse(twice).record("0123456789ab")

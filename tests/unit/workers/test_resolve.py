@@ -10,7 +10,7 @@ import pytest
 from rbee_ssh.engines.base import EngineFound
 from rbee_ssh.errors import BackendInvalid, ModelNotFound, UsageInvalid
 from rbee_ssh.inventory import Inventory, ModelPreset, Node
-from rbee_ssh.workers.resolve import DEFAULT_CONTEXT, ResolvedRequest, match, resolve
+from rbee_ssh.workers.resolve import DEFAULT_CONTEXT, FilesOnNode, ResolvedRequest, match, resolve
 from rbee_ssh.workers.types import WorkerRequest
 
 NODE = Node("a", "10.0.0.1", user="me")
@@ -27,7 +27,12 @@ def test_options_stand_over_the_preset_and_the_preset_over_the_default() -> None
     plain = of(WorkerRequest("file:///m/tiny.gguf"))
     assert (plain.context, plain.parallel, plain.args) == (DEFAULT_CONTEXT, 1, ())
     preset = of(WorkerRequest("tiny"))
-    assert (preset.context, preset.parallel, preset.args, preset.shown) == (8192, 2, ("--mlock",), "tiny")
+    assert (preset.context, preset.parallel, preset.args, preset.model.name) == (
+        8192,
+        2,
+        ("--mlock",),
+        "tiny",
+    )
     assert of(WorkerRequest("tiny", context=512)).context == 512
     assert [of(WorkerRequest("tiny", context=n)).context for n in (1, 256, 257)] == [256, 256, 512]
 
@@ -70,13 +75,13 @@ def test_the_lease_makes_no_other_worker() -> None:
 
 
 def test_a_file_that_changed_is_another_worker() -> None:
-    wanted = of(WorkerRequest("tiny"))
-    first = match(wanted, ENGINE, "cpu", "/m/tiny.gguf", 100, 1)
-    assert first == match(wanted, ENGINE, "cpu", "/m/tiny.gguf", 100, 1)
-    assert first != match(wanted, ENGINE, "cpu", "/m/tiny.gguf", 100, 2)
-    assert first != match(wanted, ENGINE, "cpu", "/m/tiny.gguf", 101, 1)
-    assert first != match(wanted, replace(ENGINE, version="1.1"), "cpu", "/m/tiny.gguf", 100, 1)
-    assert first != match(wanted, ENGINE, "cuda", "/m/tiny.gguf", 100, 1)
+    wanted, files = of(WorkerRequest("tiny")), FilesOnNode("/m/tiny.gguf", 100, 1, 100)
+    first = match(wanted, ENGINE, "cpu", files)
+    assert first == match(wanted, ENGINE, "cpu", replace(files, total=200))
+    assert first != match(wanted, ENGINE, "cpu", replace(files, mtime=2))
+    assert first != match(wanted, ENGINE, "cpu", replace(files, size=101))
+    assert first != match(wanted, replace(ENGINE, version="1.1"), "cpu", files)
+    assert first != match(wanted, ENGINE, "cuda", files)
 
 
 def test_a_local_file_is_known_by_its_stamp(tmp_path: Path) -> None:

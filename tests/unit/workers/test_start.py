@@ -47,6 +47,6 @@ def test_the_key_comes_from_its_file_and_stands_nowhere_else(tmp_path: Path) -> 
     assert "the key" not in run_sh(launch, (), str(tmp_path))
 
 
-def test_a_socket_is_beside_the_record_unless_the_node_says_otherwise() -> None:
-    assert socket_path("/r", "", "ab") == "/r/workers/ab/worker.sock"
-    assert socket_path("/very/long", "/tmp/rbee-1", "ab") == "/tmp/rbee-1/ab.sock"
+def test_a_socket_is_where_the_node_says_or_in_a_directory_of_its_own() -> None:
+    assert socket_path("/home/me/.local/state/rbee/s", "ab") == "/home/me/.local/state/rbee/s/ab.sock"
+    assert socket_path("", "ab") == "/tmp/rbee.ab/ab.sock"

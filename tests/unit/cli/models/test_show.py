@@ -15,13 +15,18 @@ from rbee_ssh.engines import EngineFound
 from rbee_ssh.engines.tuning import tuning
 from rbee_ssh.errors import NodeUnreachable
 from rbee_ssh.models.memory import Estimate, Need, estimate
+from rbee_ssh.models.reference import NodeFileRef
 from rbee_ssh.node.choose import Choice
 from rbee_ssh.workers.fit import RAM, VRAM, MemoryCheck, MemoryHolder
 from rbee_ssh.workers.model_report import OnNode, Shown, contexts_of
 from rbee_ssh.workers.prepare import Prepared
+from rbee_ssh.workers.resolve import Model
 
 MIB = 2**20
 CUDA = Choice(EngineFound("llama-server", "/x", "1"), "cuda")
+
+
+SENT = Model(NodeFileRef("/m"), "m")
 
 
 @dataclass
@@ -29,10 +34,8 @@ class Asked:
     """As much of a Prepared as a table shows."""
 
     choice: Choice = CUDA
-    model: Any = None
-    known: Any = None
-    remote: Any = None
-    summed: bool = True
+    model: Model = SENT
+    has_model: bool | None = False
 
 
 def shown(name: str, *nodes: OnNode) -> Shown:
@@ -51,7 +54,7 @@ NODE = OnNode(
         MemoryCheck(VRAM, Need(20 * MIB), 15 * MIB, 15 * MIB, ()),
     ),
     fits=True,
-    stopped=(MemoryHolder("abc", "m", "idle", 9 * MIB, True, True, 0.0),),
+    evicted=(MemoryHolder("abc", "m", "idle", 9 * MIB, True, True, 0.0),),
 )
 
 
@@ -89,8 +92,9 @@ def test_a_line_for_each_node() -> None:
         *("gpu1", "to be sent", "llama-server", "cuda"),
         *("10.0 MiB", "100.0 MiB", "20.0 MiB", "15.0 MiB", "yes, without 1 idle worker"),
     ]
-    there = {"model": "it"}, {"remote": "hub"}, {"summed": False}
-    words = [node_row(replace(NODE, prepared=cast(Prepared, Asked(**one))))[1] for one in there]
+    fetched = replace(SENT, remote=cast(Any, "hub"))
+    there = Asked(has_model=True), Asked(model=fetched), Asked(has_model=None)
+    words = [node_row(replace(NODE, prepared=cast(Prepared, asked)))[1] for asked in there]
     assert words == ["there", "to be fetched", "?"]
     assert fits(replace(NODE, fits=False)) == "no"
     assert fits(replace(NODE, fits=None)) == "?"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from processes.shells import ID, SHELLS, Shell, identity, make, running
 
-from rbee_ssh.workers.measured_memory import BODY, device_bytes
+from rbee_ssh.workers.worker_memory import BODY, device_bytes
 
 
 @pytest.fixture(params=SHELLS)

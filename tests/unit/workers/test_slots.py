@@ -9,7 +9,7 @@ import pytest
 from unit.ssh.stubborn import Stubborn, goes_on
 
 from rbee_ssh.reporter import SilentReporter
-from rbee_ssh.workers import ask
+from rbee_ssh.workers import ask, slots
 from rbee_ssh.workers.records import Record
 
 
@@ -35,25 +35,25 @@ def worker(state: str, connections: str | None, parallel: object = 1) -> Record:
     ],
 )
 def test_full(state: str, connections: str | None, parallel: object, own: int, full: bool) -> None:
-    assert ask.full(worker(state, connections, parallel), own) is full
+    assert slots.full(worker(state, connections, parallel), own) is full
 
 
 def test_who_does_not_wait_is_told_where_else() -> None:
-    error = ask.busy(worker("busy", "4", 4), "gpu1", ("gpu2", "lab"))
+    error = slots.busy(worker("busy", "4", 4), "gpu1", ("gpu2", "lab"))
     assert error.code == "WORKER_BUSY"
     assert "all 4 slots" in error.message
     assert error.hint == "rbee infer --node gpu2 …"
     assert error.details["others"] == ["gpu2", "lab"]
-    assert "--no-wait" in str(ask.busy(worker("busy", "1"), "gpu1", ()).hint)
+    assert "--no-wait" in str(slots.busy(worker("busy", "1"), "gpu1", ()).hint)
 
 
-def test_who_is_cancelled_while_the_teller_ends_does_not_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_is_cancelled_while_the_notice_ends_does_not_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     async def body() -> None:
         stubborn = Stubborn()
-        monkeypatch.setattr(ask, "_tell", stubborn)
+        monkeypatch.setattr(ask, "_say_queued", stubborn)
 
         async def waiter() -> None:
-            async with ask.told(None, SilentReporter()):  # type: ignore[arg-type]  # for the teller only
+            async with ask.queue_notice(None, SilentReporter()):  # type: ignore[arg-type]  # for the notice only
                 await stubborn.begun.wait()
 
         assert not await goes_on(stubborn, waiter())

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rbee_ssh.errors import ResponseInvalid
-from rbee_ssh.workers.chat import MAX_EVENT_BYTES, EventParser, ServerEvent, one_line
+from rbee_ssh.ssh.http import MAX_EVENT_BYTES, EventParser, ServerEvent, one_line
 
 
 def parse(*chunks: bytes) -> list[ServerEvent]:

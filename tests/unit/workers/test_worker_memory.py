@@ -15,10 +15,10 @@ from rbee_ssh.models.reference import HubRef, LocalFileRef
 from rbee_ssh.models.remote import Remote, RemoteFile
 from rbee_ssh.node.choose import Choice
 from rbee_ssh.node.facts import Facts
-from rbee_ssh.workers.eviction import estimate_of, label_of, settings_of, weights_of
-from rbee_ssh.workers.prepare import ModelOnNode, Prepared
+from rbee_ssh.workers.prepare import Prepared
 from rbee_ssh.workers.records import WorkerSnapshot
-from rbee_ssh.workers.resolve import ResolvedRequest
+from rbee_ssh.workers.resolve import FilesOnNode, Model, ResolvedRequest
+from rbee_ssh.workers.worker_memory import estimate_of, label_of, settings_of, weights_of
 
 GIB = 2**30
 HUB = HubRef("org", "repo")
@@ -27,34 +27,37 @@ PARTS = tuple(
 )
 
 
-def prepared(*, backend: str = "cpu", args: tuple[str, ...] = (), **also: Any) -> Prepared:
-    """A wish for a model of the hub in two parts of 4 GiB each, on a node that has not got it."""
-    request = ResolvedRequest(
-        node=also.pop("node", Node("n", "n.example")),
-        ref=also.pop("ref", HUB),
-        shown="hf:org/repo",
-        context=4096,
-        parallel=1,
-        engine="auto",
-        backend=backend,
-        device=also.pop("device", None),
-        args=args,
-        lease=3600.0,
-        local=also.pop("local", None),
-        local_bytes=also.pop("local_bytes", 0),
-    )
-    return replace(
-        Prepared(
-            request=request,
-            connection=cast(Any, None),
-            facts=Facts(),
-            look=cast(WorkerSnapshot, None),
-            choice=Choice(EngineFound("llama-server", "/bin/llama-server", "1"), backend),
-            model=None,
-            source=None,
-            remote=Remote(HUB, "hf:org/repo", "c0ffee", PARTS),
+REMOTE = Remote(HUB, "hf:org/repo", "c0ffee", PARTS)
+NODE = Node("n", "n.example")
+MODEL = Model(HUB, "hf:org/repo", remote=REMOTE)
+
+
+def prepared(
+    *,
+    backend: str = "cpu",
+    args: tuple[str, ...] = (),
+    model: Model = MODEL,
+    node: Node = NODE,
+    device: str | None = None,
+) -> Prepared:
+    """A request for a model of the hub in two parts of 4 GiB each, on a node that has not got it."""
+    return Prepared(
+        request=ResolvedRequest(
+            node=node,
+            model=model,
+            context=4096,
+            parallel=1,
+            engine="auto",
+            backend=backend,
+            device=device,
+            args=args,
+            lease=3600.0,
         ),
-        **also,
+        connection=cast(Any, None),
+        facts=Facts(),
+        snapshot=cast(WorkerSnapshot, None),
+        choice=Choice(EngineFound("llama-server", "/bin/llama-server", "1"), backend),
+        model=model,
     )
 
 
@@ -80,7 +83,7 @@ def test_a_model_that_is_yet_to_come_takes_its_weights_at_least(
         prepared(backend="auto"),
         prepared(backend="cuda", args=("--n-gpu-layers", "20")),
         prepared(backend="cuda", args=("--override-tensor", "exps=CPU")),
-        prepared(remote=None),
+        prepared(model=Model(HUB, "hf:org/repo")),
     ],
     ids=["the engine decides", "in part on a GPU", "placed by the user", "of a size nobody tells"],
 )
@@ -91,9 +94,9 @@ def test_where_the_size_tells_nothing_nothing_is_refused(told: Prepared) -> None
 def test_all_parts_of_a_split_model_count() -> None:
     header, _ = published("llama-3-8b")
     local = prepared(
-        ref=LocalFileRef(Path("m.gguf")), local=("/m.gguf", 4 * GIB, 1), local_bytes=8 * GIB, remote=None
+        model=Model(LocalFileRef(Path("m.gguf")), "./m.gguf", ("/m.gguf", 4 * GIB, 1), local_bytes=8 * GIB)
     )
-    there = prepared(model=ModelOnNode("/m/m-00001", 4 * GIB, 1, 8 * GIB))
+    there = prepared(model=replace(MODEL, files=FilesOnNode("/m/m-00001", 4 * GIB, 1, 8 * GIB)))
     for told in (local, there):
         assert estimate_of(told, header, settings_of(told)).ram.weights == 8 * GIB
 
