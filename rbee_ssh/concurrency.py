@@ -26,34 +26,27 @@ async def gather_or_cancel(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-R = TypeVar("R")
-
-
-async def in_daemon_thread(work: Callable[[], R]) -> R:
+def in_daemon_thread(work: Callable[[], T]) -> asyncio.Future[T]:
     """What `work` returns or raises, from a thread that nobody waits for once it is not wanted any more.
 
     asyncio's own threads are waited for at the end of the loop and of the program: a server that does not
-    answer would hold up Ctrl+C.
+    answer, or a task of the user's own that hangs, would hold up Ctrl+C.
     """
     loop = asyncio.get_running_loop()
-    future: asyncio.Future[R] = loop.create_future()
+    future: asyncio.Future[T] = loop.create_future()
 
-    def end(result: R | None, error: BaseException | None) -> None:
-        if future.done():
-            return
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(result)  # type: ignore[arg-type]  # with no error it is what work returned
+    def settle(end: Callable[[], None]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is over
+            loop.call_soon_threadsafe(lambda: None if future.done() else end())
 
     def run() -> None:
-        result, error = None, None
         try:
             result = work()
-        except Exception as raised:
-            error = raised
-        with contextlib.suppress(RuntimeError):  # the loop is over
-            loop.call_soon_threadsafe(end, result, error)
+        except BaseException as error:
+            raised = error
+            settle(lambda: future.set_exception(raised))
+        else:
+            settle(lambda: future.set_result(result))
 
     threading.Thread(target=run, daemon=True).start()
-    return await future
+    return future

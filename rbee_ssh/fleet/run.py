@@ -14,7 +14,7 @@ from rbee_ssh.node import scripts
 from rbee_ssh.ssh import script
 from rbee_ssh.ssh.pool import ConnectionPool
 
-COMMAND = Path(scripts.__file__).with_name("command.sh")
+BODY = scripts.compose(scripts.SESSION, Path(scripts.__file__).with_name("command.sh"))
 LONGEST = 64 * 1024  # bytes: a line that is longer comes in pieces
 _NOISE = 256 * 1024  # bytes of a login shell's on stderr
 
@@ -75,8 +75,7 @@ async def run_on(
 async def _run(pool: ConnectionPool, name: str, words: Sequence[str], on_line: OnLine) -> int:
     connection = await pool.connect(name, tries=None)
     mark = secrets.token_hex(8)
-    body = scripts.compose(COMMAND)
-    async with script.running(connection, body, [mark, *words], payload=True, errors=True) as running:
+    async with script.running(connection, BODY, [mark, *words], payload=True, errors=True) as running:
         errors = _behind(running.read_errors, mark.encode())
         await gather_or_cancel(
             [

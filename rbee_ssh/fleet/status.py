@@ -44,7 +44,7 @@ async def node_status(
         Exception: what `on_node` raises; then nothing more is asked.
     """
     names = list(nodes) or list(pool.inventory.nodes)
-    remembered = {entry.node for entry in pool.registry.workers()}
+    remembered = {entry.node for entry in await pool.registry.off_loop(pool.registry.workers)}
 
     async def one(name: str) -> NodeStatus:
         try:
@@ -57,7 +57,7 @@ async def node_status(
         else:
             # To write the same again, for each of hundreds of nodes, would be most of what this process does.
             if not seen.problem and (seen.records or name in remembered):
-                remember(pool, name, seen)
+                await remember(pool, name, seen)
         on_node(status)
         return status
 

@@ -110,17 +110,17 @@ class Watch:
                 full = began if anew else full
                 wait = max(INTERVAL - (time.monotonic() - began), INTERVAL / 2)
             del self._asked[name]
-            if seen is not None and not seen.problem:
-                self._remember(name, seen)
             self._known[name] = status
             self._news.set()
+            if seen is not None and not seen.problem:
+                await self._remember(name, seen)
             await asyncio.sleep(wait)
 
-    def _remember(self, name: str, seen: WorkerSnapshot) -> None:
+    async def _remember(self, name: str, seen: WorkerSnapshot) -> None:
         entries = [records.entry(record, name) for record in seen.records]
         if entries != self._told.get(name):
             with contextlib.suppress(RegistryLocked):  # there is a next time
-                remember(self._pool, name, seen)
+                await remember(self._pool, name, seen)
                 self._told[name] = entries
 
 

@@ -76,11 +76,11 @@ def _document(text: str) -> dict[str, Any]:
     return copy.deepcopy(tomllib.loads(text))
 
 
-def _right(text: str, expected: dict[str, Any], *ways: Callable[[], str]) -> str:
-    """What the first of these ways makes of the text that says what it should."""
-    for way in ways:
+def _right(text: str, expected: dict[str, Any], *edits: Callable[[], str]) -> str:
+    """What the first of these edits makes of the text that says what it should."""
+    for edit in edits:
         try:
-            changed = way()
+            changed = edit()
             if _plain(tomllib.loads(changed)) == _plain(expected):
                 return changed
         except (TOMLKitError, ValueError, LookupError):

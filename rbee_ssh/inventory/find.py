@@ -123,11 +123,11 @@ def look(
     users = users_path(environ, home)
     # Whoever stands in ~/.config/rbee, or where links lead from there, has not found a stranger's file.
     if not _same(cwd / NAME, users):
-        found, _ = read(InventorySource(cwd / NAME, FOUND, None, home, found=True, listed=listed))
-        if found.text is not None:
-            if not found.allowed:
+        source, _ = read(InventorySource(cwd / NAME, FOUND, None, home, found=True, listed=listed))
+        if source.text is not None:
+            if not source.allowed:
                 warn(f"using {FOUND}, found in {cwd} and not named")
-            return found
+            return source
     return read(InventorySource(users, str(users), None, home))[0]
 
 

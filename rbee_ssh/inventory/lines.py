@@ -65,7 +65,7 @@ class _Scanner:
     def __init__(self, text: str) -> None:
         self.text = text
         self.at = 0
-        self.breaks = [found.start() for found in re.finditer("\n", text)]
+        self.breaks = [end.start() for end in re.finditer("\n", text)]
         self.explicit: dict[Where, int] = {}  # where it is written …
         self.implied: dict[Where, int] = {}  # … or where the first of its children is
         self.sections = [Section((), 1, 0)]
@@ -139,11 +139,11 @@ class _Scanner:
         return self.text[self.at : self.at + 1]
 
     def take(self, pattern: re.Pattern[str]) -> str:
-        found = pattern.match(self.text, self.at)
-        if not found:
+        match = pattern.match(self.text, self.at)
+        if not match:
             raise ValueError("not what TOML has here")
-        self.at = found.end()
-        return found[0]
+        self.at = match.end()
+        return match[0]
 
     def line(self) -> int:
         return bisect_left(self.breaks, self.at) + 1

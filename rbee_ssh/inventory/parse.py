@@ -73,8 +73,8 @@ def build(
 
 def _placed(fault: Fault, where: Mapping[Where, int]) -> Fault:
     """The fault with its line, or the line of the innermost thing around it that has one."""
-    known = (where.get(fault.where[:length]) for length in range(len(fault.where), 0, -1))
-    return replace(fault, line=next((line for line in known if line is not None), None))
+    lines = (where.get(fault.where[:length]) for length in range(len(fault.where), 0, -1))
+    return replace(fault, line=next((line for line in lines if line is not None), None))
 
 
 class _Reading:
@@ -89,15 +89,15 @@ class _Reading:
         return lambda problem, *below: self.faults.append(Fault((*where, *below), problem))
 
     def sections(self, document: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-        known: dict[str, dict[str, Any]] = {name: {} for name in schema.SECTIONS}
+        sections: dict[str, dict[str, Any]] = {name: {} for name in schema.SECTIONS}
         for name, content in document.items():
-            if name not in known:
+            if name not in sections:
                 self.faults.append(Fault((name,), self.unknown(name, schema.SECTIONS, "")))
             elif not isinstance(content, dict):
                 self.faults.append(Fault((name,), f"expected a section, got {kind(content)}"))
             else:
-                known[name] = content
-        return known
+                sections[name] = content
+        return sections
 
     def named(
         self, tables: Mapping[str, Any], section: str, problem: Callable[[str], str | None]
@@ -173,11 +173,11 @@ class _Reading:
 
     def check_jumps(self, nodes: Mapping[str, Node], tables: Mapping[str, Any]) -> None:
         for circle in circles(nodes):
-            way = " → ".join(circle)
+            path = " → ".join(circle)
             if "jump" in tables.get(circle[0], {}):
-                self.faults.append(Fault(("nodes", circle[0], "jump"), f"jumps through itself: {way}"))
+                self.faults.append(Fault(("nodes", circle[0], "jump"), f"jumps through itself: {path}"))
             else:
-                problem = f"jumps through itself: {way}; `jump = []` in [nodes.{circle[0]}] ends it"
+                problem = f"jumps through itself: {path}; `jump = []` in [nodes.{circle[0]}] ends it"
                 self.faults.append(Fault(("defaults", "jump"), problem))
 
 
@@ -187,24 +187,24 @@ def circles(nodes: Mapping[str, Node]) -> list[tuple[str, ...]]:
     A hop is followed where it is a node's name; ssh_config's aliases are not looked into. The hops of one
     list are opened each through the one before it, so only the first one's own `jump` is ever used.
     """
-    found: list[tuple[str, ...]] = []
+    circles_found: list[tuple[str, ...]] = []
     done: set[str] = set()
     for start in nodes:
         # A stack of our own: a chain of thousands of nodes must not end in Python's recursion limit.
-        way: dict[str, None] = {}
+        path: dict[str, None] = {}
         ahead = [iter((start,))]
         while ahead:
             name = next(ahead[-1], None)
             if name is None:
                 ahead.pop()
-                if way:
-                    done.add(way.popitem()[0])
-            elif name in way:
-                ring = list(way)
-                found.append((*ring[ring.index(name) :], name))
+                if path:
+                    done.add(path.popitem()[0])
+            elif name in path:
+                ring = list(path)
+                circles_found.append((*ring[ring.index(name) :], name))
             elif name in nodes and name not in done:
-                way[name] = None
+                path[name] = None
                 jump = nodes[name].jump
                 own = (hop for hop in jump[1:] if hop == name)
                 ahead.append(iter(dict.fromkeys([*jump[:1], *own])))
-    return found
+    return circles_found

@@ -205,8 +205,8 @@ def host_problem(text: str) -> str | None:
     if "@" in text:
         user, _, host = text.rpartition("@")
         return f"expected a host alone: host = {quoted(host)} and user = {quoted(user)}"
-    if found := re.fullmatch(r"([^:]+):([0-9]+)", text):
-        return f"expected a host alone: host = {quoted(found[1])} and port = {found[2][:6]}"
+    if match := re.fullmatch(r"([^:]+):([0-9]+)", text):
+        return f"expected a host alone: host = {quoted(match[1])} and port = {match[2][:6]}"
     if "," in text or text.startswith("["):
         return "expected one host, an IPv6 address without brackets"
     # OpenSSH lets them pass. A shell in ssh_config's ProxyCommand makes file names of them, and options of
@@ -231,13 +231,13 @@ def hop_problem(text: str) -> str | None:
     user, at, place = text.removeprefix("ssh://").rpartition("@")
     if at and (problem := user_problem(user) if user else form):
         return problem
-    found = re.fullmatch(r"(?:\[([^\[\]]+)\]|([^\[\]:]+))(?::([0-9]{1,5}))?", place)
-    if not found:
+    match = re.fullmatch(r"(?:\[([^\[\]]+)\]|([^\[\]:]+))(?::([0-9]{1,5}))?", place)
+    if not match:
         return form + (", an IPv6 address in brackets" if place.count(":") > 1 else "")
-    if problem := host_problem(found[1] or found[2]):
+    if problem := host_problem(match[1] or match[2]):
         return problem
-    if found[3] and not 1 <= int(found[3]) <= 65535:
-        return f"expected a port from 1 to 65535, got {found[3]}"
+    if match[3] and not 1 <= int(match[3]) <= 65535:
+        return f"expected a port from 1 to 65535, got {match[3]}"
     return None
 
 

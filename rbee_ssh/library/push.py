@@ -46,7 +46,7 @@ async def push(
         ModelNotFound, ModelInvalid: the file, or a part of it, cannot be sent.
         RbeeError: of the only node.
     """
-    files = outgoing.model_files(file, pool.registry)
+    files = await outgoing.model_files(file, pool.registry)
     for part in files:
         await header.refuse_cut(part.path)
     total = sum(one.size for one in files)

@@ -22,7 +22,7 @@ async def resolve(pool: ConnectionPool, ref: HubRef | UrlRef) -> Remote:
         RbeeError: see sources.resolve.
     """
     remote = await sources.resolve(ref, pool.inventory.timeouts, pool.reporter)
-    pool.registry.put_facts(memo_key(ref), remote.memo())
+    await pool.registry.off_loop(pool.registry.put_facts, memo_key(ref), remote.memo())
     return remote
 
 
@@ -39,7 +39,7 @@ async def resolve_or_find(
         return dict.fromkeys(nodes, await resolve(pool, ref))
     except DownloadFailed as error:
         told: dict[str, Remote | None] = {}
-        known = sums_by_place(pool.registry)
+        known = await pool.registry.off_loop(sums_by_place, pool.registry)
         store_contents, _ = await stores.store_contents(pool, nodes)
         for contents in store_contents:
             with contextlib.suppress(ModelNotFound, ModelAmbiguous):
@@ -65,7 +65,7 @@ async def meant(pool: ConnectionPool, reference: str) -> tuple[bool, Remote | No
         return False, None
     if not isinstance(ref, HubRef | UrlRef):
         return False, None
-    known = from_memo(ref, pool.registry.facts(memo_key(ref)))
+    known = from_memo(ref, await pool.registry.off_loop(pool.registry.facts, memo_key(ref)))
     if known is None and (isinstance(ref, HubRef) or ref.sha256 is not None):
         try:
             known = await resolve(pool, ref)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from rbee_ssh import inventory as inventories
 from rbee_ssh.errors import ModelAmbiguous, ModelNotFound, RbeeError, ResponseInvalid
@@ -137,7 +136,7 @@ async def _handed(pool: ConnectionPool, model: StoredModel, *, named: bool) -> l
     sums = [
         file.note.sha256 or await _sum(origin, path) for file, path in zip(model.files, paths, strict=True)
     ]
-    belong = belongings(pool.registry, model.node, model.files, sums)
+    belong = await pool.registry.off_loop(belongings, pool.registry, model.node, model.files, sums)
     note = belong[0].note
     if note.told_by and note.source:
         tell = pool.reporter.warn if named else pool.reporter.detail
@@ -291,10 +290,7 @@ def _incoming(pool: ConnectionPool, name: str, files: Sequence[Handed], at: int)
 
 
 async def _place(target: Target, file: Handed) -> Placed:
-    now = int(time.time())
-    note = replace(
-        file.belongs.note, sha256=file.sha256, size=file.size, fetched=now, last_used=now, verified=now
-    )
+    note = file.belongs.note.arrived(file.sha256, file.size, verified=True)
     placed = await receiver.place(target.connection, target.incoming, file.belongs.place, note, file.sha256)
     if placed is None:
         raise ResponseInvalid(f"node {target.connection.name!r} lost {file.name} after it had arrived")

@@ -108,7 +108,7 @@ async def verify(
         The nodes on which that failed.
     """
     by_node = _by_node(models)
-    known = sums_by_place(pool.registry)
+    known = await pool.registry.off_loop(sums_by_place, pool.registry)
 
     async def one(name: str) -> None:
         states: dict[str, str] = {}

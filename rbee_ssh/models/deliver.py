@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from rbee_ssh.errors import ChecksumMismatch, ConnectionLost, ModelInvalid, ModelNotFound
 from rbee_ssh.models import outgoing, receiver, store
@@ -199,12 +198,4 @@ async def _note(file: Outgoing, sha256: str, origin: Origin | None, *, verified:
     note = origin.note if origin else Note(source=file.path)
     with contextlib.suppress(ModelInvalid, OSError):  # then nothing is told of it
         note = described_note(await header.read_local(file.path), file.name, note)
-    now = int(time.time())
-    return replace(
-        note,
-        sha256=sha256,
-        size=file.size,
-        fetched=now,
-        last_used=now,
-        verified=now if verified else None,
-    )
+    return note.arrived(sha256, file.size, verified=verified)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from rbee_ssh.concurrency import in_daemon_thread
 from rbee_ssh.errors import ModelInvalid, ResponseInvalid
 from rbee_ssh.models import gguf
 from rbee_ssh.models.gguf import Gguf, Malformed
@@ -52,9 +53,9 @@ def label(engine: str, backend: str, context: int, parallel: int, also: Sequence
     return text
 
 
-def remembered(registry: Registry, node: str, path: str) -> CachedHeader | None:
+async def remembered(registry: Registry, node: str, path: str) -> CachedHeader | None:
     """What an earlier command learned of this file."""
-    value = registry.facts(_key(node, path))
+    value = await registry.off_loop(registry.facts, _key(node, path))
     if not value or not isinstance(value.get("header"), dict):
         return None
     header, size, mtime = gguf.from_json(value["header"]), value.get("size"), value.get("mtime")
@@ -63,12 +64,11 @@ def remembered(registry: Registry, node: str, path: str) -> CachedHeader | None:
     return CachedHeader(size, mtime, header, _measured(value.get("measured")))
 
 
-def remember(registry: Registry, node: str, path: str, known: CachedHeader) -> None:
+async def remember(registry: Registry, node: str, path: str, known: CachedHeader) -> None:
     """Keep it for the next command."""
-    value = {"size": known.size, "mtime": known.mtime, "header": known.header.as_json()}
-    registry.put_facts(
-        _key(node, path), value | {"measured": {k: dict(v) for k, v in known.measured.items()}}
-    )
+    value: dict[str, Any] = {"size": known.size, "mtime": known.mtime, "header": known.header.as_json()}
+    value["measured"] = {label: dict(sizes) for label, sizes in known.measured.items()}
+    await registry.off_loop(registry.put_facts, _key(node, path), value)
 
 
 def measured(known: CachedHeader, name: str, sizes: Mapping[str, int]) -> CachedHeader:
@@ -106,7 +106,7 @@ async def read_local(path: str) -> Gguf:
         ModelInvalid: no GGUF, or cut short.
         OSError: it cannot be read.
     """
-    return await asyncio.to_thread(_read_local, Path(path))
+    return await in_daemon_thread(lambda: _read_local(Path(path)))
 
 
 async def refuse_cut(path: str) -> None:

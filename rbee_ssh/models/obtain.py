@@ -14,7 +14,7 @@ from rbee_ssh.models import deliver, sources
 from rbee_ssh.models.deliver import Origin
 from rbee_ssh.models.fetch import FetchedModel, NoLink, fetch, find
 from rbee_ssh.models.fetch_failure import THIS_MACHINE
-from rbee_ssh.models.outgoing import Outgoing
+from rbee_ssh.models.outgoing import Outgoing, remembered
 from rbee_ssh.models.receiver import Later
 from rbee_ssh.models.reference import HubRef
 from rbee_ssh.models.remote import Remote
@@ -59,7 +59,8 @@ async def pull(
     for file, path in zip(remote.files, await _here(remote, reporter, connection), strict=True):
         status = os.stat(path)
         stamp = (path, status.st_size, status.st_mtime_ns)
-        files.append(Outgoing(stamp, registry, file.sha256, name=file.name))
+        sha256 = file.sha256 or await remembered(stamp, registry)
+        files.append(Outgoing(stamp, registry, sha256, name=file.name))
     # The first part of a split model last: where it is, all are.
     for at in reversed(range(len(files))):
         file = remote.files[at]

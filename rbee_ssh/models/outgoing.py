@@ -7,8 +7,10 @@ import hashlib
 import os
 import re
 import threading
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
+from rbee_ssh.concurrency import in_daemon_thread
 from rbee_ssh.errors import ModelInvalid, ModelNotFound
 from rbee_ssh.models.store import part_of
 from rbee_ssh.registry import Registry
@@ -23,11 +25,11 @@ Stamp = tuple[str, int, int]  # path, size in bytes, mtime in ns
 
 
 class Outgoing:
-    """One file. Its SHA-256 is taken from what is remembered, or made while the file is already being sent.
+    """One file. Its SHA-256 is made while the file is already being sent, where it is not known.
 
     Args:
         stamp: path, size in bytes, mtime in ns.
-        sha256: when it is known.
+        sha256: when it is known; `remembered` tells it of a file that was sent before.
         name: what it is called, when that is not the last part of its path, as in a cache of links.
 
     Raises:
@@ -40,7 +42,7 @@ class Outgoing:
     ) -> None:
         self.path, self.size, self.mtime = stamp
         self.name = name or PurePosixPath(self.path).name
-        self.sha256 = sha256 or remembered(stamp, registry)
+        self.sha256 = sha256
         self.key = _key(self.path, self.size)
         self._registry = registry
         self._summing: asyncio.Task[str] | None = None
@@ -113,7 +115,7 @@ def stamp_of(path: Path) -> Stamp:
     return str(real), status.st_size, status.st_mtime_ns
 
 
-def model_files(path: Path, registry: Registry, sha256: str | None = None) -> list[Outgoing]:
+async def model_files(path: Path, registry: Registry, sha256: str | None = None) -> list[Outgoing]:
     """The files of a local model: this one, or all parts of the split model that it is a part of, in order.
 
     Args:
@@ -123,14 +125,14 @@ def model_files(path: Path, registry: Registry, sha256: str | None = None) -> li
         ModelInvalid, ModelNotFound: one of them is no GGUF file, or is not there.
     """
     part = part_of(path.name)
-    if part is None:
-        # As it stands: "." and ".." have no name that could be put in place of their own.
-        return [Outgoing(stamp_of(path), registry, sha256, name=path.name)]
-    names = part.names()
-    return [
-        Outgoing(stamp_of(path.with_name(name)), registry, sha256 if name == path.name else None, name=name)
-        for name in names
-    ]
+    # Without parts as it stands: "." and ".." have no name that could be put in place of their own.
+    paths = [path] if part is None else [path.with_name(name) for name in part.names()]
+    files = []
+    for each in paths:
+        stamp = stamp_of(each)
+        ready = (sha256 if each == path else None) or await remembered(stamp, registry)
+        files.append(Outgoing(stamp, registry, ready, name=each.name))
+    return files
 
 
 def total(path: Path) -> int:
@@ -143,10 +145,10 @@ def total(path: Path) -> int:
     return sum(stamp_of(path.with_name(name))[1] for name in (part.names() if part else (path.name,)))
 
 
-def remembered(stamp: Stamp, registry: Registry) -> str | None:
+async def remembered(stamp: Stamp, registry: Registry) -> str | None:
     """The SHA-256 that was made when the file had this size and mtime."""
     path, size, mtime = stamp
-    known = registry.facts(f"sha256:{path}")
+    known = await registry.off_loop(registry.facts, f"sha256:{path}")
     if known and known.get("size") == size and known.get("mtime") == mtime:
         found = known.get("sha256")
         if isinstance(found, str) and _SHA256.fullmatch(found):
@@ -162,7 +164,7 @@ async def identify(stamp: Stamp, registry: Registry, reporter: Reporter) -> str:
         ModelNotFound: it cannot be read.
     """
     path, size, mtime = stamp
-    known = remembered(stamp, registry)
+    known = await remembered(stamp, registry)
     if known is not None:
         return known
     try:
@@ -172,20 +174,26 @@ async def identify(stamp: Stamp, registry: Registry, reporter: Reporter) -> str:
         raise _unreadable(path, error) from error
     if (after.st_size, after.st_mtime_ns) != (size, mtime):
         raise _changing(path)
-    registry.put_facts(f"sha256:{path}", {"size": size, "mtime": mtime, "sha256": digest})
+    await registry.off_loop(
+        registry.put_facts, f"sha256:{path}", {"size": size, "mtime": mtime, "sha256": digest}
+    )
     return digest
 
 
 async def _hashed(path: str, reporter: Reporter) -> str:
-    # A thread cannot be cancelled, and the program's end waits for it: it looks whether it is still wanted.
-    unwanted = threading.Event()
+    loop = asyncio.get_running_loop()
+    unwanted = threading.Event()  # a thread cannot be cancelled: it looks for itself
+
+    def on_piece(done: int, total: int) -> None:
+        loop.call_soon_threadsafe(reporter.progress, "checksum", done, total)
+
     try:
-        return await asyncio.to_thread(_sum, path, reporter, unwanted)
+        return await in_daemon_thread(lambda: _sum(path, on_piece, unwanted))
     finally:
         unwanted.set()
 
 
-def _sum(path: str, reporter: Reporter, unwanted: threading.Event) -> str:
+def _sum(path: str, on_piece: Callable[[int, int], None], unwanted: threading.Event) -> str:
     digest = hashlib.sha256()
     # Large pieces: between two of them, this thread and the one that sends wait for each other.
     buffer = memoryview(bytearray(8 * MIB))
@@ -197,7 +205,7 @@ def _sum(path: str, reporter: Reporter, unwanted: threading.Event) -> str:
                 raise _no_gguf(path)
             digest.update(buffer[:count])
             done += count
-            reporter.progress("checksum", done, total)
+            on_piece(done, total)
     if done == 0:
         raise _no_gguf(path)
     return digest.hexdigest()

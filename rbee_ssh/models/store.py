@@ -15,8 +15,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import time
 import unicodedata
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -164,6 +165,12 @@ class Note:
     context: int | None = None
     told_by: str | None = None
     gated: int | None = None
+
+    def arrived(self, sha256: str, size: int, *, verified: bool) -> Note:
+        """The note of a file that is put into a store now."""
+        now = int(time.time())
+        when = now if verified else None
+        return replace(self, sha256=sha256, size=size, fetched=now, last_used=now, verified=when)
 
     def to_json(self) -> str:
         """One line of JSON, ASCII only. Scripts on the node change its numbers (`rbee_note` in lib.sh)."""

@@ -7,16 +7,9 @@ rbee_command() {
     shift
     # SHLVL: or else bash takes this for a login over SSH once more, and reads its .bashrc again.
     [ $# -gt 1 ] || set -- env SHLVL=1 "${SHELL:-/bin/sh}" -c "$1"
-    # A group of its own, so that what it has started ends with it.
-    if command -v setsid >/dev/null 2>&1; then
-        set -- setsid "$@"
-    elif command -v perl >/dev/null 2>&1; then
-        set -- perl -MPOSIX -e 'POSIX::setsid(); exec { $ARGV[0] } @ARGV or do { warn "$ARGV[0]: $!\n"; exit 127 }' "$@"
-    elif command -v python3 >/dev/null 2>&1; then
-        set -- python3 -c 'import os, sys; os.setsid(); os.execvp(sys.argv[1], sys.argv[1:])' "$@"
-    fi
     exec 3<&0
-    "$@" </dev/null 3<&- &
+    # A group of its own, so that what it has started ends with it.
+    { rbee_session "$@" || exec "$@"; } </dev/null 3<&- &
     COMMAND=$!
     {
         while read -r LINE; do :; done

@@ -298,18 +298,9 @@ rbee_childless() {
     done
 }
 
-# rbee_detach SCRIPT [ARG]...: run it in a session of its own, so that nothing which happens to this connection
-# reaches it. DETACHED is what tells that process.
+# rbee_detach SCRIPT [ARG]...: run it in a session of its own. DETACHED is what tells that process.
 rbee_detach() {
-    if command -v setsid >/dev/null 2>&1; then
-        setsid sh "$@" </dev/null >/dev/null 2>&1 &
-    elif command -v perl >/dev/null 2>&1; then
-        perl -MPOSIX -e 'POSIX::setsid(); exec { $ARGV[0] } @ARGV or exit 127' \
-            sh "$@" </dev/null >/dev/null 2>&1 &
-    else
-        python3 -c 'import os, sys; os.setsid(); os.execvp(sys.argv[1], sys.argv[1:])' \
-            sh "$@" </dev/null >/dev/null 2>&1 &
-    fi
+    rbee_session sh "$@" </dev/null >/dev/null 2>&1 &
     rbee_started $!
     DETACHED="$! $STARTED"
 }

@@ -9,14 +9,16 @@ from rbee_ssh.ssh.script import Script
 
 LIB = Path(__file__).with_name("lib.sh")
 OWNERS = Path(__file__).with_name("owners.sh")
+SESSION = Path(__file__).with_name("session.sh")
 LOOK = Path(__file__).with_name("snapshot.sh")
 SUPERVISE = Path(__file__).with_name("supervise.sh")
 
 
 @cache
 def source(path: Path) -> str:
-    """The script without its comment lines: they would travel with every question."""
-    lines = path.read_text(encoding="utf-8").splitlines()
+    """The script, LIB with SESSION, without its comment lines: they would travel with every question."""
+    text = "".join(each.read_text(encoding="utf-8") for each in ((SESSION, LIB) if path == LIB else (path,)))
+    lines = text.splitlines()
     return "\n".join(line for line in lines if not line.lstrip().startswith("#")) + "\n"
 
 

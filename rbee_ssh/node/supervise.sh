@@ -10,18 +10,14 @@ SELF="$$ $STARTED"
 STOP=
 trap 'STOP=1' TERM INT HUP
 
-# Its own session: nothing that happens to ours reaches it. pdeathsig: if we are killed, so is it.
-if command -v setsid >/dev/null 2>&1; then
-    set -- setsid
-elif command -v perl >/dev/null 2>&1; then
-    set -- perl -MPOSIX -e 'POSIX::setsid(); exec { $ARGV[0] } @ARGV or exit 127'
-else
-    set -- python3 -c 'import os, sys; os.setsid(); os.execvp(sys.argv[1], sys.argv[1:])'
-fi
-if setpriv --pdeathsig KILL true 2>/dev/null; then
-    set -- "$@" setpriv --pdeathsig KILL
-fi
-RBEE_WORKER=$ID "$@" sh "$DIR/run.sh" </dev/null >>"$DIR/log" 2>&1 &
+# pdeathsig: if we are killed, so is it.
+set --
+! setpriv --pdeathsig KILL true 2>/dev/null || set -- setpriv --pdeathsig KILL
+(
+    RBEE_WORKER=$ID
+    export RBEE_WORKER
+    rbee_session "$@" sh "$DIR/run.sh"
+) </dev/null >>"$DIR/log" 2>&1 &
 ENGINE=$!
 rbee_started "$ENGINE"
 rbee_put pid "$ENGINE $STARTED"

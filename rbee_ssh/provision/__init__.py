@@ -1,1 +1,1 @@
-"""Putting an engine on a node: Fabric runs the steps, over a way that asyncssh has found and verified."""
+"""Putting an engine on a node: Fabric runs the steps, asyncssh has found and verified the node."""

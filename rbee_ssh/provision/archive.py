@@ -47,10 +47,10 @@ def archive(text: str, sha256: str | None) -> Archive:
         ChecksumMismatch: the file here has another one.
     """
     if sha256 is not None:
-        found = _SHA256.fullmatch(sha256.strip().lower())
-        if not found:
+        match = _SHA256.fullmatch(sha256.strip().lower())
+        if not match:
             raise UsageInvalid(f"--sha256 {quoted(sha256)} is not a SHA-256: 64 hexadecimal digits")
-        sha256 = found[1]
+        sha256 = match[1]
     if "://" in text:
         if not is_url(text):
             raise UsageInvalid("--archive is neither a file nor a URL such as https://example.org/llama.zip")

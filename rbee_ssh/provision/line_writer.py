@@ -1,4 +1,4 @@
-"""What a node's programs print, as lines of the story while they run."""
+"""What a node's programs print, line by line while they run."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class LineWriter:
     lines that start with mark and tab are for us: `key<TAB>value`. All others are told.
 
     Args:
-        story: told in the thread of `loop`.
+        reporter: told in the thread of `loop`.
         prefix: put before each line; a node's name where there are several.
     """
 
     def __init__(self, reporter: Reporter, loop: asyncio.AbstractEventLoop, prefix: str = "") -> None:
-        self._story = reporter
+        self._reporter = reporter
         self._loop = loop
         self._prefix = prefix
         self._pending = ""
@@ -71,7 +71,7 @@ class LineWriter:
 
     def tell(self, line: str) -> None:
         """A line of our own."""
-        self._loop.call_soon_threadsafe(self._story.say, self._prefix + line)
+        self._loop.call_soon_threadsafe(self._reporter.say, self._prefix + line)
 
     def _take(self, line: str) -> None:
         if line == self._mark:

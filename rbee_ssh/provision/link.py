@@ -1,4 +1,4 @@
-"""A Fabric connection over a way, or invoke's Context on this machine, and a script run in either.
+"""A Fabric connection over an SshTransport, or invoke's Context on this machine, and a script run in either.
 
 Nothing is read from disk for it: no ssh_config, known_hosts, key or agent (paramiko), no fabric.yaml or
 invoke.yaml. One host key is known, and any other is refused.
@@ -36,6 +36,7 @@ from rbee_ssh.provision.line_writer import LineWriter
 from rbee_ssh.provision.runners import Local, LocalScript, RemoteScript, TooMuch
 from rbee_ssh.provision.signer import Offered
 from rbee_ssh.provision.transport import SshTransport
+from rbee_ssh.ssh import known_hosts
 from rbee_ssh.ssh.quote import quote, wrap
 
 # How long a connection that broke may take to end.
@@ -48,13 +49,12 @@ logging.getLogger("paramiko").propagate = False
 
 @dataclass(slots=True)
 class ScriptOutput:
-    """What a script of ours told: its exit status, and the last value of each key."""
+    """How a script of ours ended: its exit status, and the last value of each key."""
 
     status: int = 0
     values: dict[str, str] = field(default_factory=dict)
 
-    def one(self, key: str) -> str:
-        """The value of this key, empty when there is none."""
+    def value(self, key: str) -> str:
         return self.values.get(key, "")
 
 
@@ -77,7 +77,7 @@ class Link:
         return not isinstance(self.context, fabric.Connection)
 
 
-def connected(way: SshTransport, ssh: str, sink: LineWriter) -> Link:
+def connected(transport: SshTransport, ssh: str, sink: LineWriter) -> Link:
     """Fabric's connection, logged in. Blocks: not for the event loop's thread. To be closed by `cut`.
 
     Raises:
@@ -85,39 +85,39 @@ def connected(way: SshTransport, ssh: str, sink: LineWriter) -> Link:
         AuthFailed, NodeUnreachable: the login.
     """
     connection = fabric.Connection(
-        way.host,
-        user=way.user,
-        port=way.port,
+        transport.host,
+        user=transport.user,
+        port=transport.port,
         config=_fabric_config(sink),
-        connect_timeout=math.ceil(way.timeouts.connect),
+        connect_timeout=math.ceil(transport.timeouts.connect),
         connect_kwargs={
-            "sock": way.socket,
-            "auth_strategy": Offered(way),
-            "banner_timeout": way.timeouts.connect,
-            "auth_timeout": way.timeouts.connect * 2,
+            "sock": transport.socket,
+            "auth_strategy": Offered(transport),
+            "banner_timeout": transport.timeouts.connect,
+            "auth_timeout": transport.timeouts.connect * 2,
         },
     )
     connection.client.set_missing_host_key_policy(paramiko.RejectPolicy())
-    if way.host_key:
-        kind, _, data = way.host_key.partition(" ")
-        name = way.host if way.port == paramiko.config.SSH_PORT else f"[{way.host}]:{way.port}"
+    if transport.host_key:
+        kind, _, data = transport.host_key.partition(" ")
+        name = known_hosts.entry_name(transport.host, transport.port)
         key = paramiko.PKey.from_type_string(kind, b64decode(data))
         connection.client.get_host_keys().add(name, kind, key)
-    _open(connection, way)
+    _open(connection, transport)
     # paramiko only sends; that nobody answers is noticed by asyncssh's connection.
-    connection.transport.set_keepalive(math.ceil(way.timeouts.keepalive))
+    connection.transport.set_keepalive(math.ceil(transport.timeouts.keepalive))
 
     def cut() -> None:
         # Not close(): it waits for paramiko's thread, which sees this at once.
         with suppress(OSError):
-            way.socket.shutdown(socket.SHUT_RDWR)
+            transport.socket.shutdown(socket.SHUT_RDWR)
 
-    return Link(way.node, ssh, connection, sink, cut)
+    return Link(transport.node, ssh, connection, sink, cut)
 
 
 def on_this_machine(node: str, sink: LineWriter) -> Link:
     """The Context in which the same tasks run on localhost."""
-    run = {**_RUN, "shell": "/bin/sh", **_streams(sink)}
+    run = {**_run_config(sink), "shell": "/bin/sh"}
     config = Config(lazy=True, overrides={"run": run, "runners": {"local": Local}})
     return Link(node, "", Context(config=config), sink, LocalScript.cut)
 
@@ -133,10 +133,10 @@ def run_script(link: Link, body: str, args: Sequence[str]) -> ScriptOutput:
         ResponseInvalid: endless output.
     """
     mark = secrets.token_hex(8)
-    said = ScriptOutput()
+    output = ScriptOutput()
 
     def take(key: str, value: str) -> None:
-        said.values[key] = value
+        output.values[key] = value
         if key == "step":
             link.sink.tell(value)
 
@@ -144,7 +144,7 @@ def run_script(link: Link, body: str, args: Sequence[str]) -> ScriptOutput:
     runner = LocalScript(link.context) if link.local else RemoteScript(link.context)
     try:
         result = runner.run(wrap(body, [mark, *args], mark, payload=True), warn=True)
-        said.status = result.exited if result is not None else -1
+        output.status = result.exited if result is not None else -1
     except (paramiko.SSHException, EOFError, OSError) as error:
         raise _lost(link) from error
     except ThreadException as error:
@@ -154,9 +154,9 @@ def run_script(link: Link, body: str, args: Sequence[str]) -> ScriptOutput:
     finally:
         link.sink.flush_rest()
         link.sink.listen(None, None)
-    if said.status == -1 and not link.local:
+    if output.status == -1 and not link.local:
         raise _lost(link)
-    return said
+    return output
 
 
 def put(link: Link, local: Path, remote: str) -> None:
@@ -179,48 +179,46 @@ def put(link: Link, local: Path, remote: str) -> None:
         raise OSError(f"the server has no SFTP ({error})") from error
 
 
-# A user's recipe inherits this: no question is asked, nothing reaches stdout, bytes are UTF-8 or replaced.
-_RUN: dict[str, Any] = {"in_stream": False, "encoding": "utf-8", "echo": False, "pty": False}
-
-
-def _streams(sink: LineWriter) -> dict[str, Any]:
-    return {"out_stream": sink, "err_stream": sink}
+def _run_config(sink: LineWriter) -> dict[str, Any]:
+    """What a user's recipe inherits: no question is asked, nothing reaches stdout, bytes are UTF-8 or
+    replaced."""
+    streams = {"in_stream": False, "out_stream": sink, "err_stream": sink}
+    return {**streams, "encoding": "utf-8", "echo": False, "pty": False}
 
 
 def _fabric_config(sink: LineWriter) -> fabric.Config:
     # lazy: no file is looked for. An empty SSHConfig of ours: none is read in its place.
-    return fabric.Config(
-        lazy=True, ssh_config=paramiko.SSHConfig(), overrides={"run": {**_RUN, **_streams(sink)}}
-    )
+    return fabric.Config(lazy=True, ssh_config=paramiko.SSHConfig(), overrides={"run": _run_config(sink)})
 
 
-def _open(connection: fabric.Connection, way: SshTransport) -> None:
-    details = {"node": way.node, "host": way.host, "port": way.port}
+def _open(connection: fabric.Connection, transport: SshTransport) -> None:
+    node = transport.node
+    details = {"node": node, "host": transport.host, "port": transport.port}
     try:
         connection.open()
     except paramiko.BadHostKeyException as error:
         raise HostKeyChanged(
-            f"the host key of node {way.node!r} is another one than a moment ago: {error.key.get_name()} "
+            f"the host key of node {node!r} is another one than a moment ago: {error.key.get_name()} "
             f"{error.key.fingerprint}. Nothing was sent to it",
-            hint=f"rbee nodes status {way.node}",
+            hint=f"rbee nodes status {node}",
             details={**details, "fingerprint": error.key.fingerprint},
         ) from error
     except paramiko.AuthenticationException as error:
         raise AuthFailed(
-            f"node {way.node!r} accepted no key for user {way.user!r} from Fabric",
-            hint=f"rbee --verbose nodes status {way.node}",
+            f"node {node!r} accepted no key for user {transport.user!r} from Fabric",
+            hint=f"rbee --verbose nodes status {node}",
             details=details,
         ) from error
     except (paramiko.SSHException, EOFError, OSError) as error:
         if "not found in known_hosts" in str(error):
             raise HostKeyUnknown(
-                f"the host key of node {way.node!r} is not known: {error}",
-                hint=f"rbee nodes trust {way.node}",
+                f"the host key of node {node!r} is not known: {error}",
+                hint=f"rbee nodes trust {node}",
                 details=details,
             ) from error
         raise NodeUnreachable(
-            f"node {way.node!r}: Fabric's login failed: {error or type(error).__name__}",
-            hint=f"rbee nodes status {way.node}",
+            f"node {node!r}: Fabric's login failed: {error or type(error).__name__}",
+            hint=f"rbee nodes status {node}",
             details=details,
         ) from error
 

@@ -202,4 +202,4 @@ def directory(archive: Archive) -> str:
 
 def matches(backends: Sequence[str], pattern: str) -> bool:
     """Whether an engine that computes on these has the device that the plan asks for."""
-    return not pattern or any(pattern == "|".join(PREFIXES.get(one, ())) for one in backends)
+    return not pattern or any(pattern == "|".join(PREFIXES.get(backend, ())) for backend in backends)

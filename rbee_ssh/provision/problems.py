@@ -44,34 +44,38 @@ _SAYS = {
 _LINES = 6
 
 
-def failed(link: Link, said: ScriptOutput, last: Sequence[str]) -> RbeeError:
+def failed(link: Link, output: ScriptOutput, last: Sequence[str]) -> RbeeError:
     """The error for a script that gave up, or ended without a word.
 
     Args:
         last: the last lines that it printed.
     """
     node = link.node
-    problem, step = said.one("problem"), said.one("step")
-    details = {"node": node, "step": step or None, "status": said.status, "output": list(last)}
+    problem, step = output.value("problem"), output.value("step")
+    details = {"node": node, "step": step or None, "status": output.status, "output": list(last)}
     if problem == "sha256":
         return ChecksumMismatch(
-            f"{node}: the archive has SHA-256 {said.one('sha256')[:64]}, not the one that was given; it was "
-            "removed",
+            f"{node}: the archive has SHA-256 {output.value('sha256')[:64]}, not the one that was given; "
+            "it was removed",
             hint="compare the checksum with the one its publisher shows",
             details=details,
         )
-    what = _SAYS.get(problem) or f"it ended early: {in_words(said.status)}"
-    if problem == "broken" and said.one("status").isdecimal():
-        what += f" ({in_words(int(said.one('status')[:3]))})"
+    what = _SAYS.get(problem) or f"it ended early: {in_words(output.status)}"
+    if problem == "broken" and output.value("status").isdecimal():
+        what += f" ({in_words(int(output.value('status')[:3]))})"
     at = f"{step}: " if step else ""
-    return SetupFailed(f"{node}: {at}{what}{_told(last)}", hint=_next(link, problem, said), details=details)
+    return SetupFailed(
+        f"{node}: {at}{what}{_repeated(last)}", hint=_next(link, problem, output), details=details
+    )
 
 
-def _next(link: Link, problem: str, said: ScriptOutput) -> str:
+def _next(link: Link, problem: str, output: ScriptOutput) -> str:
     node = link.node
     again = f"rbee nodes setup {quote(node)}"
     if problem in ("no-venv", "old-python", "no-python"):
-        package = next((_PACKAGES[one] for one in said.one("system").split() if one in _PACKAGES), None)
+        package = next(
+            (_PACKAGES[name] for name in output.value("system").split() if name in _PACKAGES), None
+        )
         if package is None:
             return f"install python3 with its venv module on {node}, or uv, then: {again}"
         install = f"ssh -t {link.ssh} {quote(f'sudo {package}')}" if link.ssh else f"sudo {package}"
@@ -89,7 +93,7 @@ def _next(link: Link, problem: str, said: ScriptOutput) -> str:
             return f"{again}   # goes on where it stopped"
 
 
-def _told(last: Sequence[str]) -> str:
+def _repeated(last: Sequence[str]) -> str:
     """The lines that an error repeats: pip warns of each of its tries before it says what is wrong."""
     telling = [line for line in last if not line.lstrip().startswith("WARNING")] or last
     return "".join(f"\n{line}" for line in telling[-_LINES:])
@@ -98,7 +102,7 @@ def _told(last: Sequence[str]) -> str:
 def of_recipe(node: str, recipe: str, message: str, last: Sequence[str]) -> SetupFailed:
     """The error for a task of the user's own."""
     return SetupFailed(
-        f"{node}: the task {quoted(recipe, 200)} failed: {message}{_told(last)}",
+        f"{node}: the task {quoted(recipe, 200)} failed: {message}{_repeated(last)}",
         hint=f"look at that file; setup of {node} in the inventory names it",
         details={"node": node, "step": recipe, "output": list(last)},
     )

@@ -49,10 +49,10 @@ def _task(node: str, text: str, base: Path) -> Callable[[Any], Any]:
         module = _module(path)
     except Exception as error:
         raise of_recipe(node, text, _where(error), []) from error
-    found = getattr(module, name, None)
-    if not callable(found):
+    task = getattr(module, name, None)
+    if not callable(task):
         raise of_recipe(node, text, f"{path} has no task {name}", [])
-    return found  # type: ignore[no-any-return]
+    return task  # type: ignore[no-any-return]
 
 
 class _Source(SourceFileLoader):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from rbee_ssh.concurrency import in_daemon_thread
 from rbee_ssh.inventory import Node
 from rbee_ssh.provision import link, transport
 from rbee_ssh.provision.line_writer import LineWriter
@@ -36,7 +36,7 @@ class Session:
         Raises:
             Exception: what the task raises.
         """
-        running = _in_thread(lambda: task(self._link, *args, **kwargs))
+        running = in_daemon_thread(lambda: task(self._link, *args, **kwargs))
         lost = asyncio.ensure_future(self._connection.ssh.wait_closed())
         try:
             both: set[asyncio.Future[Any]] = {running, lost}
@@ -72,31 +72,8 @@ async def session(
         yield Session(link.on_this_machine(node.name, sink), connection)
         return
     async with transport.to_node(node, connection, wire) as there:
-        opened = await _in_thread(lambda: link.connected(there, ssh, sink))
+        opened = await in_daemon_thread(lambda: link.connected(there, ssh, sink))
         try:
             yield Session(opened, connection)
         finally:
             opened.cut()
-
-
-def _in_thread(function: Callable[[], T]) -> asyncio.Future[T]:
-    """In a daemon thread: a task of the user's own that hangs must not keep rbee from ending."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
-
-    def settle(result: Callable[[], None]) -> None:
-        # Nobody waits any more, or there is no loop any more.
-        with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(lambda: None if future.done() else result())
-
-    def body() -> None:
-        try:
-            value = function()
-        except BaseException as error:
-            caught = error
-            settle(lambda: future.set_exception(caught))
-        else:
-            settle(lambda: future.set_result(value))
-
-    threading.Thread(target=body, name="setup", daemon=True).start()
-    return future

@@ -25,23 +25,21 @@ class Signer(PKey):  # type: ignore[misc]
         self.public_blob = None
         self._pair = pair
         self._loop = loop
-        self._name = pair.get_algorithm()
-        self._public = pair.public_data
 
     def get_name(self) -> str:
-        return self._name
+        return self._pair.get_algorithm()
 
     def asbytes(self) -> bytes:
-        return self._public
+        return self._pair.public_data
 
     def can_sign(self) -> bool:
         return True
 
     def get_fingerprint(self) -> bytes:
-        return self._public[-32:]
+        return self._pair.public_data[-32:]
 
     def __repr__(self) -> str:
-        return f"Signer({self._name})"
+        return f"Signer({self.get_name()})"
 
     def sign_ssh_data(self, data: bytes, algorithm: str | None = None) -> bytes:
         """Called in paramiko's thread; the signature as SSH encodes it."""
@@ -61,12 +59,12 @@ class Signer(PKey):  # type: ignore[misc]
 
 
 class Offered(AuthStrategy):  # type: ignore[misc]
-    """The keys of a way, one after the other."""
+    """The keys of a transport, one after the other."""
 
-    def __init__(self, way: SshTransport) -> None:
+    def __init__(self, transport: SshTransport) -> None:
         super().__init__(ssh_config=None)
-        self._way = way
+        self._transport = transport
 
     def get_sources(self) -> Iterator[AuthSource]:
-        for pair in self._way.keys:
-            yield InMemoryPrivateKey(self._way.user, Signer(pair, self._way.loop))
+        for pair in self._transport.keys:
+            yield InMemoryPrivateKey(self._transport.user, Signer(pair, self._transport.loop))

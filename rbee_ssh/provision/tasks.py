@@ -70,8 +70,8 @@ def _upload(link: Link, directory: str, path: Path) -> str:
 def _run(link: Link, name: str, args: list[str]) -> bool:
     """True: something was done, or has to be; False: all of it was there."""
     body = "".join((_HERE / part).read_text(encoding="utf-8") for part in ("steps.sh", name))
-    said = run_script(link, body, args)
-    ended = said.one("done")
-    if said.status == 0 and ended:
-        return ended != "already"
-    raise failed(link, said, list(link.sink.last))
+    output = run_script(link, body, args)
+    done = output.value("done")
+    if output.status == 0 and done:
+        return done != "already"
+    raise failed(link, output, list(link.sink.last))

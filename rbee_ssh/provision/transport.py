@@ -1,4 +1,4 @@
-"""What Fabric is handed: one way to one node, found and verified by asyncssh.
+"""What Fabric is handed: a connection to one node, found and verified by asyncssh.
 
 Fabric and paramiko would read ssh_config, known_hosts and key files in their own fashion: paramiko knows
 neither `Include` nor `@cert-authority`, and Fabric accepts unknown host keys. So they decide nothing here.
@@ -13,9 +13,10 @@ import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+from rbee_ssh.concurrency import in_daemon_thread
 from rbee_ssh.errors import NodeUnreachable
 from rbee_ssh.inventory import Node, Timeouts
-from rbee_ssh.ssh import destination, identities
+from rbee_ssh.ssh import destination, identities, known_hosts
 from rbee_ssh.ssh.connection import Connection
 from rbee_ssh.ssh.connector import Connector, reason
 from rbee_ssh.ssh.destination import Destination
@@ -26,7 +27,7 @@ _CHUNK = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class SshTransport:
-    """One way to a node. Good as long as the context of `to_node` is open."""
+    """A connection to a node, not logged in yet. Good as long as the context of `to_node` is open."""
 
     node: str
     host: str
@@ -41,7 +42,7 @@ class SshTransport:
 
 @contextlib.asynccontextmanager
 async def to_node(node: Node, connection: Connection, wire: Connector) -> AsyncIterator[SshTransport]:
-    """The way that `connection` has gone, once more.
+    """To where `connection` leads, once more by the same hops.
 
     Args:
         connection: a live one of `wire` to this node, which is not this process itself.
@@ -60,7 +61,7 @@ async def to_node(node: Node, connection: Connection, wire: Connector) -> AsyncI
             host=target.host,
             port=target.port,
             user=target.user,
-            host_key=" ".join(key.export_public_key("openssh").decode().split()[:2]),
+            host_key=known_hosts.text_of(key),
             keys=tuple(asyncssh.load_keypairs(list(offered.keys), certlist=certificates)),
             socket=end,
             loop=asyncio.get_running_loop(),
@@ -80,13 +81,13 @@ async def _socket(
             elif target.proxy_command:
                 end = await stack.enter_async_context(_of_program(target))
             else:
-                end = stack.enter_context(await asyncio.to_thread(_again, connection))
+                end = stack.enter_context(await in_daemon_thread(lambda: _again(connection)))
         except (OSError, asyncssh.Error) as error:
             raise NodeUnreachable(
                 f"node {target.label!r} cannot be reached a second time at {target.host} port {target.port}: "
                 f"{reason(error)}",
                 hint=f"rbee nodes status {target.label}",
-                details={"node": target.label, "host": target.host, "port": target.port},
+                details=target.details,
             ) from error
         yield end
 

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from rbee_ssh import files
 from rbee_ssh.errors import RegistryLocked
 
-if TYPE_CHECKING:
-    from rbee_ssh.reporter import Reporter
-
-SAY_AFTER = 1.0  # seconds of waiting before the user is told what for
 log = logging.getLogger("rbee.registry")
 
 
@@ -62,75 +57,39 @@ def refusal(path: Path, holder: LockHolder | None, here: str, waited: float) -> 
 
 
 @contextmanager
-def locked(path: Path, *, shared: bool, timeout: float, reporter: Reporter, command: str) -> Iterator[None]:
+def locked(
+    path: Path, *, shared: bool, timeout: float, say: Callable[[str], None], command: str
+) -> Iterator[None]:
     """Holds the lock at `path` while the block runs.
 
     Args:
         shared: several readers may hold it at once.
         timeout: seconds to wait for other holders.
+        say: told that it is waited.
         command: what this process calls itself in the lock file; no arguments, they may hold a prompt.
 
     Raises:
         RegistryLocked: it was held all that time.
         OSError: the lock file cannot be made or opened.
     """
-    descriptor = _acquire(path, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, timeout, reporter)
-    try:
-        _sign(descriptor, command)
-        yield
-    finally:
-        os.close(descriptor)
 
+    def on_wait() -> None:
+        say("waiting for another command to let go of the registry")
 
-def _acquire(path: Path, mode: int, timeout: float, reporter: Reporter) -> int:
     began = time.monotonic()
-    said = False
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            while not _try_flock(descriptor, mode):
-                waited = time.monotonic() - began
-                if waited >= timeout:
-                    raise refusal(path, _holder(descriptor), _here(), timeout)
-                if waited >= SAY_AFTER and not said:
-                    said = True
-                    reporter.say("waiting for another command to let go of the registry")
-                # Uneven pauses, so that sixteen waiting commands do not knock in step.
-                time.sleep(0.001 + 0.019 * os.urandom(1)[0] / 255)
-            # Whoever deletes the state directory takes the lock file with it. A lock on a deleted file
-            # would keep nobody out.
-            if _is_at(descriptor, path):
-                log.debug("lock had after %.0f ms", (time.monotonic() - began) * 1000)
-                kept, descriptor = descriptor, -1
-                return kept
-        finally:
-            if descriptor >= 0:
-                os.close(descriptor)
-
-
-def _try_flock(descriptor: int, mode: int) -> bool:
     try:
-        fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        with files.locked(path, timeout=timeout, create=True, shared=shared, on_wait=on_wait) as descriptor:
+            log.debug("lock had after %.0f ms", (time.monotonic() - began) * 1000)
+            signature = f"{os.getpid()} {_here()} {command}\n".encode()
+            os.pwrite(descriptor, signature, 0)
+            os.ftruncate(descriptor, len(signature))
+            yield
+    except files.Held as held:
+        raise refusal(path, _holder(str(held)), _here(), timeout) from None
 
 
-def _is_at(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), os.stat(path))
-    except FileNotFoundError:
-        return False
-
-
-def _sign(descriptor: int, command: str) -> None:
-    signature = f"{os.getpid()} {_here()} {command}\n".encode()
-    os.pwrite(descriptor, signature, 0)
-    os.ftruncate(descriptor, len(signature))
-
-
-def _holder(descriptor: int) -> LockHolder | None:
-    holder = parse_holder(os.pread(descriptor, 4096, 0).decode(errors="replace"))
+def _holder(signature: str) -> LockHolder | None:
+    holder = parse_holder(signature)
     if holder is None or (holder.host == _here() and not _alive(holder.pid)):
         return None  # the last to sign has gone: one of several readers, or killed before the next signed
     return holder

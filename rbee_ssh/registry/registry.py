@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
+import asyncio
 import logging
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
+from rbee_ssh import files
+from rbee_ssh.concurrency import in_daemon_thread
 from rbee_ssh.places import state_directory
 from rbee_ssh.registry import worker_entry as entries
 from rbee_ssh.registry.lock import locked
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from rbee_ssh.registry.storage import Database
     from rbee_ssh.reporter import Reporter
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 MAX_FACTS = 256  # oldest written goes first; a node has a handful
@@ -38,12 +42,14 @@ def default_path(environ: Mapping[str, str]) -> Path:
 class Registry:
     """Workers and facts in one small file. Every method is one transaction, safe against other processes.
 
+    A transaction may wait, for another command or for the disk: a coroutine runs it by `off_loop`.
+
     The nodes know everything that stands here. So a file that cannot be read or written is a warning, once,
     and the registry then remembers nothing.
 
     Args:
         path: of the file; its lock and the client id stand beside it. Missing directories are made, 0700.
-        story: told when a file is set aside, or when nothing can be remembered.
+        reporter: told when a file is set aside, or when nothing can be remembered.
         lock_timeout: seconds to wait for another command's transaction.
         command: what the lock file calls this process, without arguments.
 
@@ -55,16 +61,29 @@ class Registry:
         self, path: Path, *, reporter: Reporter, lock_timeout: float = 10.0, command: str = "rbee"
     ) -> None:
         self.path = path
-        self._story = reporter
+        self._reporter = reporter
         self._lock_timeout = lock_timeout
         self._command = command
         self._client_id: str | None = None
-        self._told_unusable = False
+        self._unusable_reported = False
+        self._turn = asyncio.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def off_loop(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What `work(*args)` returns or raises: one transaction of this registry, or several.
+
+        It runs in a thread, so that the event loop goes on, after what was asked before: threads of one
+        process would only wait for each other's lock. Whoever is cancelled here waits for nothing; a
+        transaction that has begun is finished, or has not happened when the process ends before that.
+        """
+        async with self._turn:
+            self._loop = asyncio.get_running_loop()
+            return await in_daemon_thread(partial(work, *args, **kwargs))
 
     def workers(self, node: str | None = None) -> list[WorkerEntry]:
         """All remembered workers, or those of one node, oldest first."""
-        found = [entry for entry in self._stored().values() if node is None or entry.node == node]
-        return sorted(found, key=lambda entry: entry.created)
+        entries_there = [entry for entry in self._stored().values() if node is None or entry.node == node]
+        return sorted(entries_there, key=lambda entry: entry.created)
 
     def with_id(self, worker_id: str) -> list[WorkerEntry]:
         """The workers with this id: one, or that of a machine with two names under each, oldest first."""
@@ -84,10 +103,10 @@ class Registry:
         log.debug("forget worker %s", worker_id)
         self._change(lambda stored: {key: it for key, it in stored.items() if key != (node, worker_id)})
 
-    def sync_node(self, node: str, told: list[WorkerEntry]) -> None:
-        """Replaces everything remembered of `node` by what it told now; surviving ids keep their requests."""
-        log.debug("%s has %d workers", node, len(told))
-        self._change(lambda stored: entries.synced(stored, node, told))
+    def sync_node(self, node: str, present: list[WorkerEntry]) -> None:
+        """Replaces everything remembered of `node` by what it has now; surviving ids keep their requests."""
+        log.debug("%s has %d workers", node, len(present))
+        self._change(lambda stored: entries.synced(stored, node, present))
 
     def facts(self, key: str) -> dict[str, Any] | None:
         """What `put_facts` kept under this key."""
@@ -135,35 +154,28 @@ class Registry:
     @contextmanager
     def alone(self, name: str) -> Iterator[bool]:
         """Whether this process is the only one of this control machine inside the block of that name."""
-        path = self.path.with_name(f"{name}.lock")
-        try:
-            _make_private(path.parent)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError:
-            yield True  # nothing can be written here, so nothing can be kept apart
-            return
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                yield False
-            else:
-                yield True
-        finally:
-            os.close(descriptor)
+        alone = True
+        with ExitStack() as stack:
+            # Where nothing can be written, nothing can be kept apart.
+            with suppress(OSError):
+                _make_private(self.path.parent)
+                try:
+                    lock = files.locked(self.path.with_name(f"{name}.lock"), timeout=0, create=True)
+                    stack.enter_context(lock)
+                except files.Held:
+                    alone = False
+            yield alone
 
     def _make_client_id(self, path: Path) -> str:
-        from rbee_ssh.registry.storage import replace_file
-
         made = os.urandom(8).hex()
         try:
             with self._lock(shared=False):
                 theirs = _read_client_id(path)  # another command may have been first
                 if theirs is None:
-                    replace_file(path, f"{made}\n".encode())
+                    files.replace_file(path, f"{made}\n".encode())
                 return theirs or made
         except OSError as problem:
-            self._tell_unusable(problem)
+            self._report_unusable(problem)
             return made
 
     def _stored(self) -> entries.Workers:
@@ -189,22 +201,18 @@ class Registry:
         except Foreign:
             return self._write(look)  # which may set the file aside, since it holds the lock alone
         except OSError as problem:
-            self._tell_unusable(problem)
+            self._report_unusable(problem)
             return None
 
     def _write(self, change: Callable[[Database], T]) -> T | None:
         """What `change` returns, once its changes are on the disk; None when nothing can be written."""
-        from rbee_ssh.registry.storage import leftover
-
         try:
-            with self._lock(shared=False):
-                leftover(self.path).unlink(missing_ok=True)
-                with self._open() as database:
-                    result = change(database)
-                    database.commit()
-                    return result
+            with self._lock(shared=False), self._open() as database:
+                result = change(database)
+                database.commit()
+                return result
         except OSError as problem:
-            self._tell_unusable(problem)
+            self._report_unusable(problem)
             return None
 
     def _open(self) -> Database:
@@ -214,8 +222,9 @@ class Registry:
             return Database(self.path)
         except Foreign as problem:
             aside = set_aside(self.path)
-            self._story.warn(
-                f"the registry was damaged ({problem}): set aside as {aside}; the nodes will be asked again"
+            self._report(
+                self._reporter.warn,
+                f"the registry was damaged ({problem}): set aside as {aside}; the nodes will be asked again",
             )
             return Database(self.path)
 
@@ -226,18 +235,26 @@ class Registry:
             self.path.with_suffix(".lock"),
             shared=shared,
             timeout=self._lock_timeout,
-            reporter=self._story,
+            say=partial(self._report, self._reporter.say),
             command=self._command,
         ):
             yield
 
-    def _tell_unusable(self, problem: OSError) -> None:
-        if not self._told_unusable:
-            self._told_unusable = True
-            self._story.warn(
+    def _report_unusable(self, problem: OSError) -> None:
+        if not self._unusable_reported:
+            self._unusable_reported = True
+            self._report(
+                self._reporter.warn,
                 f"nothing can be remembered in {self.path.parent} ({problem.strerror or problem}); "
-                "every command will ask the nodes again"
+                "every command will ask the nodes again",
             )
+
+    def _report(self, report: Callable[[str], None], text: str) -> None:
+        """To the reporter, in the thread of the event loop, which writes to the same terminal."""
+        try:
+            (self._loop or asyncio.get_running_loop()).call_soon_threadsafe(report, text)
+        except RuntimeError:  # there is none
+            report(text)
 
 
 def _workers(database: Database) -> entries.Workers:

@@ -16,6 +16,8 @@ from tinydb import TinyDB
 from tinydb.storages import Storage
 from tinydb.table import Table
 
+from rbee_ssh.files import replace_file
+
 SCHEMA = 1
 
 Tables = dict[str, dict[str, Any]]
@@ -91,36 +93,6 @@ def parse(text: str) -> Tables:
         raise Foreign(f"its schema version is not {SCHEMA}")
     tables: Tables = data
     return tables
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Puts `content` at `path`, 0600, so that a reader finds the old or the new whole, power cut included.
-
-    Raises:
-        OSError: nothing was changed.
-    """
-    temporary = leftover(path)
-    temporary.unlink(missing_ok=True)
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with open(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
-
-
-def leftover(path: Path) -> Path:
-    """What a writer that was killed leaves beside `path`. One name: only the lock's holder writes."""
-    return path.with_name(f"{path.name}.tmp")
 
 
 def set_aside(path: Path) -> Path:

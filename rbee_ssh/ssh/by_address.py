@@ -44,7 +44,7 @@ class ByAddress:
 def addresses_of(host: str) -> list[str]:
     """The addresses of a name, none where it has none."""
     with contextlib.suppress(OSError, UnicodeError):
-        return [str(found[4][0]) for found in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)]
+        return [str(answer[4][0]) for answer in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)]
     return []
 
 
@@ -54,8 +54,8 @@ def known_by_address(nodes: Mapping[str, Node], resolve: Resolve = addresses_of)
     for node in nodes.values():
         with contextlib.suppress(RbeeError):  # ssh_config is at fault: the node says so when it is used
             unknown += [(node.name, target) for target in _direct(node, nodes) if not _known(target)]
-    found = _resolved({target.host for _, target in unknown}, resolve)
-    told = [_told(name, target, found.get(target.host, [])) for name, target in unknown]
+    addresses = _resolved({target.host for _, target in unknown}, resolve)
+    told = [_told(name, target, addresses.get(target.host, [])) for name, target in unknown]
     return [one for one in told if one is not None]
 
 
@@ -85,17 +85,17 @@ def _told(node: str, target: Destination, addresses: list[str]) -> ByAddress | N
     entries = _entries(target)
     for address in addresses:
         for name in known_hosts.names_of(address, target.port):
-            for one in (*entries.under(name), *entries.under(name, known_hosts.AUTHORITY)):
-                return ByAddress(node, target.key_entry, name, one.file, one.line, to_trust(target))
+            for entry in (*entries.under(name), *entries.under(name, known_hosts.AUTHORITY)):
+                return ByAddress(node, target.key_entry, name, entry.file, entry.line, to_trust(target))
     return None
 
 
 def _resolved(hosts: set[str], resolve: Resolve) -> dict[str, list[str]]:
     """All at once, in threads that nobody waits for: a name server may not answer."""
-    found: dict[str, list[str]] = {}
+    addresses: dict[str, list[str]] = {}
 
     def look(host: str) -> None:
-        found[host] = resolve(host)
+        addresses[host] = resolve(host)
 
     threads = [threading.Thread(target=look, args=(host,), daemon=True) for host in sorted(hosts)]
     deadline = time.monotonic() + PATIENCE
@@ -103,4 +103,4 @@ def _resolved(hosts: set[str], resolve: Resolve) -> dict[str, list[str]]:
         thread.start()
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
-    return dict(found)
+    return dict(addresses)

@@ -54,7 +54,7 @@ class Hosts:
 
     def knows(self, alias: str) -> bool:
         """Whether there is a Host line for it, other than one for all hosts."""
-        return alias in self.aliases or any(fnmatch.fnmatchcase(alias, one) for one in self.patterns)
+        return alias in self.aliases or any(fnmatch.fnmatchcase(alias, pattern) for pattern in self.patterns)
 
 
 USERS = "~/.ssh/config"

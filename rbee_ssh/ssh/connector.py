@@ -21,7 +21,7 @@ from rbee_ssh.ssh.connection import Connection
 from rbee_ssh.ssh.destination import MAX_HOPS, Destination
 from rbee_ssh.ssh.lean import asyncssh
 from rbee_ssh.ssh.login import complaint, login
-from rbee_ssh.ssh.quote import words as quoted_words
+from rbee_ssh.ssh.quote import ssh_words
 
 RETRY_WAITS = (0.2, 0.4)
 # A server that hangs up during a login is alive, and has too many of them at the moment (MaxStartups).
@@ -65,13 +65,8 @@ class Connector:
 
             ssh, server = await embedded.serve()
             log.info("%s: served in this process", node.name)
-            return Connection(
-                node.name,
-                ssh,
-                self.timeouts,
-                connect_seconds=time.monotonic() - started,
-                server=server,
-            )
+            seconds = time.monotonic() - started
+            return Connection(node.name, ssh, self.timeouts, connect_seconds=seconds, server=server)
         target = destination.of_node(node)
         ssh, seconds = await self._reach(target, tries or self.timeouts.connect_tries)
         return Connection(node.name, ssh, self.timeouts, connect_seconds=seconds)
@@ -138,41 +133,29 @@ class Connector:
                 attempts.append(reason(error))
                 dropped = False
                 break
-        said = await complaint(target, self.timeouts) if dropped else ""
-        if "MaxStartups" in said:
+        details = target.details | {"attempts": attempts}
+        greeting = await complaint(target, self.timeouts) if dropped else ""
+        if "MaxStartups" in greeting:
             raise SessionLimit(
                 f"node {target.label!r} has too many logins under way, and took none of "
-                f"{len(attempts)} tries: {said}",
+                f"{len(attempts)} tries: {greeting}",
                 hint="raise MaxStartups in the node's sshd_config, or end what logs in there all the time",
-                details={
-                    "node": target.label,
-                    "host": target.host,
-                    "port": target.port,
-                    "attempts": attempts,
-                },
+                details=details,
             )
-        if said:
-            attempts[-1] += f"; it says: {said}"
-        told = "; ".join(f"try {n}: {text}" for n, text in enumerate(attempts, 1))
+        if greeting:
+            attempts[-1] += f"; it says: {greeting}"
+        tries_made = "; ".join(f"try {n}: {text}" for n, text in enumerate(attempts, 1))
         raise NodeUnreachable(
             f"node {target.label!r} cannot be reached at {target.host} port {target.port}: "
-            f"{told if len(attempts) > 1 else attempts[0]}",
+            f"{tries_made if len(attempts) > 1 else attempts[0]}",
             hint=self._by_hand(target),
-            details={
-                "node": target.label,
-                "host": target.host,
-                "port": target.port,
-                "attempts": attempts,
-            },
+            details=details,
         )
 
     def _by_hand(self, target: Destination) -> str:
         """The ssh command that goes the same way."""
-        words = ["ssh", "-v", *(["-p", str(target.port)] if target.port != 22 else [])]
-        if target.hops:
-            ways = [destination.of_hop(hop, self._nodes, hops=("none",)) for hop in target.hops]
-            words += ["-J", ",".join(f"{way.user}@{way.host}:{way.port}" for way in ways)]
-        return quoted_words([*words, f"{target.user}@{target.alias}"])
+        hops = [destination.of_hop(hop, self._nodes, hops=("none",)).address for hop in target.hops]
+        return "ssh -v " + ssh_words(f"{target.user}@{target.alias}", target.port, hops=hops)
 
     async def _tunnel(self, hops: tuple[str, ...], tries: int, label: str) -> asyncssh.SSHClientConnection:
         if len(hops) > MAX_HOPS:

@@ -49,6 +49,11 @@ class Destination:
         return f"{self.user}@{self.host}:{self.port}"
 
     @property
+    def details(self) -> dict[str, Any]:
+        """What an error about it tells with `--json`."""
+        return {"node": self.label, "host": self.host, "port": self.port}
+
+    @property
     def known_hosts_files(self) -> tuple[str, ...]:
         return (*self.user_known_hosts, *self.global_known_hosts)
 
@@ -74,15 +79,7 @@ def of_node(node: Node) -> Destination:
     Raises:
         SshConfigInvalid: ssh_config cannot be read or parsed.
     """
-    return _resolve(
-        label=node.name,
-        alias=node.host,
-        port=node.port,
-        user=node.user,
-        identity_file=node.identity_file,
-        hops=node.jump,
-        in_inventory=True,
-    )
+    return _resolve(node.name, node, node.jump, in_inventory=True)
 
 
 def of_hop(text: str, nodes: Mapping[str, Node], *, hops: tuple[str, ...]) -> Destination:
@@ -97,16 +94,7 @@ def of_hop(text: str, nodes: Mapping[str, Node], *, hops: tuple[str, ...]) -> De
         SshConfigInvalid: ssh_config cannot be read or parsed.
     """
     if text in nodes:
-        node = nodes[text]
-        return _resolve(
-            label=text,
-            alias=node.host,
-            port=node.port,
-            user=node.user,
-            identity_file=node.identity_file,
-            hops=hops or node.jump,
-            in_inventory=True,
-        )
+        return _resolve(text, nodes[text], hops or nodes[text].jump, in_inventory=True)
     rest = text.removeprefix("ssh://")
     user, at, rest = rest.rpartition("@")
     if rest.startswith("["):
@@ -119,32 +107,14 @@ def of_hop(text: str, nodes: Mapping[str, Node], *, hops: tuple[str, ...]) -> De
             f"jump host {text!r} is not of the form [user@]host[:port]",
             hint="name a node of the inventory, an ssh_config alias or user@host:port",
         )
-    return _resolve(
-        label=text,
-        alias=host,
-        port=int(port) if port else None,
-        user=user or None,
-        identity_file=None,
-        hops=hops,
-        in_inventory=False,
-    )
+    node = Node(text, host, port=int(port) if port else None, user=user or None)
+    return _resolve(text, node, hops, in_inventory=False)
 
 
-def _resolve(
-    *,
-    label: str,
-    alias: str,
-    port: int | None,
-    user: str | None,
-    identity_file: Path | None,
-    hops: tuple[str, ...],
-    in_inventory: bool,
-) -> Destination:
-    given: dict[str, Any] = {}
-    if port is not None:
-        given["port"] = port
-    if user is not None:
-        given["username"] = user
+def _resolve(label: str, node: Node, hops: tuple[str, ...], *, in_inventory: bool) -> Destination:
+    alias = node.host
+    named: dict[str, Any] = {"port": node.port, "username": node.user}
+    given = {option: value for option, value in named.items() if value is not None}
     try:
         # client_keys=None: resolving must neither read key files nor touch the agent.
         options = asyncssh.SSHClientConnectionOptions(
@@ -179,14 +149,14 @@ def _resolve(
         host=options.host,
         port=options.port,
         user=options.username,
-        user_named=user is not None or config.get("User") is not None,
+        user_named=node.user is not None or config.get("User") is not None,
         hops=hops,
         proxy_command=() if hops else tuple(options.proxy_command or ()),
         user_known_hosts=files("UserKnownHostsFile", known_hosts.USER_FILES),
         global_known_hosts=files("GlobalKnownHostsFile", known_hosts.GLOBAL_FILES),
         key_alias=options.host_key_alias,
         identity_files=None if identity_files is None else tuple(identity_files),
-        identity_file=identity_file,
+        identity_file=node.identity_file,
         certificate_files=tuple(cast("list[str]", config.get("CertificateFile", []))),
         identities_only=bool(config.get("IdentitiesOnly")),
         agent_path=_agent_path(config.get("IdentityAgent", "SSH_AUTH_SOCK")),
@@ -208,5 +178,5 @@ def _agent_path(configured: object) -> str | None:
 
 def _expanded(text: str, tokens: Mapping[str, str]) -> str:
     """The tokens and ${VARIABLES} of a known_hosts file's name; asyncssh leaves them in there."""
-    text = re.sub(r"\$\{(\w+)\}", lambda found: os.environ.get(found[1], found[0]), text)
-    return re.sub("%(.)", lambda found: {"%": "%", **tokens}.get(found[1], found[0]), text)
+    text = re.sub(r"\$\{(\w+)\}", lambda match: os.environ.get(match[1], match[0]), text)
+    return re.sub("%(.)", lambda match: {"%": "%", **tokens}.get(match[1], match[0]), text)

@@ -56,10 +56,9 @@ async def offer(target: Destination) -> AsyncIterator[OfferedKeys]:
     named = target.identity_file is not None or bool(target.identity_files)
     # Only the named keys, also of the agent's: a full agent must not use up the server's MaxAuthTries.
     only = paths if target.identity_file is not None or target.identities_only else None
-    async with agent(target.agent_path, only) as found:
-        yield OfferedKeys(
-            (*files.keypairs, *found.keys) if named else (*found.keys, *files.keypairs), files, found
-        )
+    async with agent(target.agent_path, only) as usable:
+        keys = (*files.keypairs, *usable.keys) if named else (*usable.keys, *files.keypairs)
+        yield OfferedKeys(keys, files, usable)
 
 
 def candidates(explicit: Path | None, configured: Sequence[str] | None) -> list[Path]:
@@ -81,20 +80,15 @@ def load(files: Sequence[Path]) -> Identities:
         reason = _unusable(path)
         if reason is None:
             try:
-                pairs = asyncssh.load_keypairs(str(path))
-                keypairs.extend(pairs)
+                keypairs.extend(asyncssh.load_keypairs(str(path)))
                 offered.append(str(path))
                 continue
-            except asyncssh.KeyEncryptionError:
-                reason = "encrypted, and no passphrase is asked for: ssh-add it to the agent"
-            except (asyncssh.KeyImportError, ValueError) as error:
+            except ValueError as error:
                 # An encrypted key without a passphrase is reported as an import error of its own kind.
-                text = str(error)
-                reason = (
-                    "encrypted, and no passphrase is asked for: ssh-add it to the agent"
-                    if "passphrase" in text.lower()
-                    else f"not a private key asyncssh reads: {text}"
-                )
+                if isinstance(error, asyncssh.KeyEncryptionError) or "passphrase" in str(error).lower():
+                    reason = "encrypted, and no passphrase is asked for: ssh-add it to the agent"
+                else:
+                    reason = f"not a private key asyncssh reads: {error}"
             except OSError as error:
                 reason = error.strerror or str(error)
         skipped.append((str(path), reason))
@@ -118,11 +112,11 @@ def _unusable(path: Path) -> str | None:
 
 def certificates(files: Sequence[str]) -> list[asyncssh.SSHCertificate]:
     """The user certificates that ssh_config names beside those that are found beside their keys."""
-    found: list[asyncssh.SSHCertificate] = []
+    certificates: list[asyncssh.SSHCertificate] = []
     for name in files:
         with contextlib.suppress(OSError, ValueError):
-            found.append(asyncssh.read_certificate(str(_expanded(name))))
-    return found
+            certificates.append(asyncssh.read_certificate(str(_expanded(name))))
+    return certificates
 
 
 @contextlib.asynccontextmanager

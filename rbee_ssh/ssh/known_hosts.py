@@ -148,15 +148,15 @@ class KnownHosts:
             name: as `entry_name` spells it. What stands there for a host's port 22 says nothing about
                 another port of it, where a container may answer.
         """
-        found = [at for at in self._plain.get(name, ()) if self._rows[at][3] == marker]
-        found += [at for at, names in self._patterns.get(marker, ()) if _matches(names, name)]
-        return tuple(one for at in sorted(found) if (one := self._row(at)) is not None)
+        rows = [at for at in self._plain.get(name, ()) if self._rows[at][3] == marker]
+        rows += [at for at, names in self._patterns.get(marker, ()) if _matches(names, name)]
+        return tuple(entry for at in sorted(rows) if (entry := self._row(at)) is not None)
 
     def of_key(self, key: asyncssh.SSHKey) -> list[KnownKey]:
         """Where this very key stands as a host's, whatever the name."""
-        text = _text(key)
+        text = text_of(key)
         rows = [at for at, row in enumerate(self._rows) if row[3] == "" and row[4] == text]
-        return [one for at in rows if (one := self._row(at)) is not None]
+        return [entry for at in rows if (entry := self._row(at)) is not None]
 
     def _row(self, at: int) -> KnownKey | None:
         file, number, names, marker, text = self._rows[at]
@@ -173,10 +173,10 @@ class KnownHosts:
         """
 
         def first(marker: str) -> tuple[KnownKey, ...]:
-            return next((found for name in names if (found := self.under(name, marker))), ())
+            return next((entries for name in names if (entries := self.under(name, marker))), ())
 
         everywhere = dict.fromkeys((*names, *also_revoked))
-        revoked = tuple(one for name in everywhere for one in self.under(name, REVOKED))
+        revoked = tuple(entry for name in everywhere for entry in self.under(name, REVOKED))
         return Trusted(first(""), first(AUTHORITY), revoked)
 
 
@@ -199,7 +199,8 @@ def _key(text: str) -> asyncssh.SSHKey | None:
         return None
 
 
-def _text(key: asyncssh.SSHKey) -> str:
+def text_of(key: asyncssh.SSHKey) -> str:
+    """Its type and its base64, as they stand in a file."""
     return " ".join(key.export_public_key("openssh").decode().split()[:2])
 
 
@@ -245,7 +246,7 @@ def algorithms(trusted: Trusted, configured: str | None = None) -> list[str]:
     wanted = [name for name in order if trusted.authorities or not name.endswith(_CERT)]
     if sign == "^":
         return wanted
-    kinds = {one.key_type for one in trusted.keys}
+    kinds = {entry.key_type for entry in trusted.keys}
     return sorted(wanted, key=lambda name: not name.endswith(_CERT) and _kind(name) not in kinds)
 
 
@@ -300,11 +301,11 @@ def known_as(
         addresses: spellings of the address at which the host was reached.
     """
     for address in addresses:
-        for one in known.under(address):
-            if one.key == key:
-                return address, one
-    for one in known.of_key(key):
-        return ("a name that is hashed" if one.names.startswith("|") else one.names), one
+        for entry in known.under(address):
+            if entry.key == key:
+                return address, entry
+    for entry in known.of_key(key):
+        return ("a name that is hashed" if entry.names.startswith("|") else entry.names), entry
     return None
 
 
@@ -324,7 +325,7 @@ def names_of(host: str, port: int, alias: str | None = None) -> tuple[str, ...]:
     if alias:
         return (alias.lower(),)
     spelled = dict.fromkeys((canonical(host), host.lower()))
-    return tuple(dict.fromkeys([*(entry_name(one, port) for one in spelled), *spelled]))
+    return tuple(dict.fromkeys([*(entry_name(name, port) for name in spelled), *spelled]))
 
 
 def canonical(host: str) -> str:
@@ -332,7 +333,7 @@ def canonical(host: str) -> str:
     host = host.lower()
     if ":" in host or host[:1].isdigit():
         with contextlib.suppress(OSError, UnicodeError):
-            found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+            answer = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
             # getaddrinfo keeps the interface of fe80::1%eth0 in a number beside it.
-            return socket.getnameinfo(found[0][4], socket.NI_NUMERICHOST)[0]
+            return socket.getnameinfo(answer[0][4], socket.NI_NUMERICHOST)[0]
     return host

@@ -15,7 +15,7 @@ from rbee_ssh.ssh.destination import Destination
 from rbee_ssh.ssh.identities import Agent, Identities
 from rbee_ssh.ssh.known_hosts import KnownHosts
 from rbee_ssh.ssh.lean import asyncssh, streamline
-from rbee_ssh.ssh.quote import quote
+from rbee_ssh.ssh.quote import quote, ssh_words
 
 # With keepalive_count_max N asyncssh gives up after N + 1 intervals: 45 s at the default of 15.
 KEEPALIVE_COUNT = 2
@@ -58,10 +58,11 @@ class _Client(asyncssh.SSHClient):
         addresses = known_hosts.names_of(address, port or 22) if address else ()
         trusted = self._known.trusted(names, addresses)
         self._algorithms = known_hosts.algorithms(trusted, self._target.host_key_algorithms)
-        keys, authorities, revoked = (
-            [one.key for one in found] for found in (trusted.keys, trusted.authorities, trusted.revoked)
+        return (
+            [entry.key for entry in trusted.keys],
+            [entry.key for entry in trusted.authorities],
+            [entry.key for entry in trusted.revoked],
         )
-        return keys, authorities, revoked
 
     def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
         # When the network had brought us there; the rest of the way in is SSH's.
@@ -150,17 +151,10 @@ async def login(
             return ssh
         except asyncssh.HostKeyNotVerifiable as error:
             raise host_key_refused(
-                target,
-                known,
-                client.presented,
-                error,
-                address=client.address,
-                certificate=client.certificate,
+                target, known, client.presented, error, client.address, client.certificate
             ) from error
-        except asyncssh.PermissionDenied as error:
-            raise auth_failed(target, offered.files, offered.agent, error) from error
         except asyncssh.DisconnectError as error:
-            if too_many(error):
+            if isinstance(error, asyncssh.PermissionDenied) or too_many(error):
                 raise auth_failed(target, offered.files, offered.agent, error) from error
             raise
 
@@ -173,12 +167,12 @@ async def complaint(target: Destination, timeouts: Timeouts) -> str:
         async with asyncio.timeout(timeouts.connect):
             reader, writer = await asyncio.open_connection(target.host, target.port)
             try:
-                said = await reader.read(200)
+                greeting = await reader.read(200)
             finally:
                 writer.close()
     except (OSError, TimeoutError):
         return ""
-    return "" if said.startswith(b"SSH-") else " ".join(said.decode("utf-8", "replace").split())
+    return "" if greeting.startswith(b"SSH-") else " ".join(greeting.decode("utf-8", "replace").split())
 
 
 def host_key_refused(
@@ -186,7 +180,6 @@ def host_key_refused(
     entries: KnownHosts,
     presented: asyncssh.SSHKey | None,
     error: asyncssh.Error,
-    *,
     address: str = "",
     certificate: str = "",
 ) -> HostKeyUnknown | HostKeyChanged:
@@ -203,16 +196,10 @@ def host_key_refused(
     kind = presented.get_algorithm() if presented is not None else None
     trust = to_trust(target)
     refused = f"; its certificate was refused: {certificate}" if certificate else ""
-    details: dict[str, Any] = {
-        "node": target.label,
-        "host": target.host,
-        "port": target.port,
-        "fingerprint": fingerprint,
-        "key_type": kind,
-    }
+    details: dict[str, Any] = target.details | {"fingerprint": fingerprint, "key_type": kind}
     if "revoked" in error.reason:
         revoked = entries.trusted(target.key_names, addresses).revoked
-        where = next((one for one in revoked if presented is None or one.key == presented), None)
+        where = next((entry for entry in revoked if presented is None or entry.key == presented), None)
         line = f": {where.file} line {where.line}" if where else ""
         return HostKeyChanged(
             f"the host key of node {target.label!r} ({name}) is revoked{line}. Nothing was sent to it",
@@ -232,12 +219,8 @@ def host_key_refused(
             f"and {where.file} line {where.line} has {where.key_type} {where.fingerprint}"
             f"{refused}. Nothing was sent to it",
             hint=f"if you know why it changed: {remove}",
-            details={
-                **details,
-                "known_fingerprint": where.fingerprint,
-                "file": where.file,
-                "line": where.line,
-            },
+            details=details
+            | {"known_fingerprint": where.fingerprint, "file": where.file, "line": where.line},
         )
     if presented is None:
         return HostKeyUnknown(
@@ -308,6 +291,4 @@ def too_many(error: asyncssh.DisconnectError) -> bool:
 
 
 def _words(target: Destination) -> str:
-    """What a user types behind `ssh` to get there."""
-    port = f"-p {target.port} " if target.port != 22 else ""
-    return port + quote(f"{target.user}@{target.host}")
+    return ssh_words(f"{target.user}@{target.host}", target.port)

@@ -8,7 +8,8 @@ by dash, bash, ksh, zsh or busybox (POSIX 2.2.2, "Single-Quotes").
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from rbee_ssh.errors import UsageInvalid
 
@@ -27,6 +28,16 @@ def quote(value: str) -> str:
 def words(values: Iterable[str]) -> str:
     """The values as shell words, separated by spaces."""
     return " ".join(quote(value) for value in values)
+
+
+def ssh_words(
+    address: str, port: int | None = None, identity: Path | None = None, hops: Sequence[str] = ()
+) -> str:
+    """What a user types behind `ssh` to get to an address, `[user@]host`."""
+    options = [] if port in (None, 22) else ["-p", str(port)]
+    options += [] if identity is None else ["-i", str(identity)]
+    options += ["-J", ",".join(hops)] if hops else []
+    return words([*options, address])
 
 
 def wrap(body: str, args: Iterable[str], marker: str, *, payload: bool = False) -> str:

@@ -62,11 +62,11 @@ async def fetch(wire: Connector, node: Node) -> PresentedKey:
     entries = known_hosts.load(known_hosts.read(target.known_hosts_files))
     trusted = entries.trusted(target.key_names)
     key = await _ask(wire, target, trusted)
-    if any(one.key == key for one in trusted.revoked):
+    if any(entry.key == key for entry in trusted.revoked):
         raise host_key_refused(target, entries, key, asyncssh.HostKeyNotVerifiable("revoked"))
     # By the name that is written, with the port: another port of a known host is another host.
     stands = entries.trusted(target.key_names[:1]).keys
-    known = any(one.key == key for one in stands)
+    known = any(entry.key == key for entry in stands)
     if stands and not known:
         # Beside the old key the new one would be trusted for good, whoever holds it.
         raise host_key_refused(target, entries, key, asyncssh.HostKeyNotVerifiable("changed"))
@@ -78,7 +78,7 @@ async def fetch(wire: Connector, node: Node) -> PresentedKey:
         name=target.key_entry,
         key_type=key.get_algorithm(),
         fingerprint=key.get_fingerprint(),
-        key=" ".join(key.export_public_key("openssh").decode().split()[:2]),
+        key=known_hosts.text_of(key),
         file=target.user_known_hosts[0],
         known=known,
         hashed=config.hashes_names(target.alias),
@@ -107,7 +107,7 @@ async def _ask(wire: Connector, target: Destination, trusted: Trusted) -> asyncs
         raise NodeUnreachable(
             f"node {target.label!r} cannot be reached at {target.host} port {target.port}: {reason(error)}",
             hint=f"ssh -v {quote(target.host)}",
-            details={"node": target.label, "host": target.host, "port": target.port},
+            details=target.details,
         ) from error
     if key is None:
         raise NodeUnreachable(f"node {target.label!r} presented no host key")

@@ -48,7 +48,9 @@ async def bring(pool: ConnectionPool, prepared: Prepared) -> tuple[Prepared, Fil
     elif model.source is not None:
         from rbee_ssh.models import deliver, outgoing
 
-        outgoings = outgoing.model_files(Path(model.source.stamp[0]), pool.registry, model.source.sha256)
+        outgoings = await outgoing.model_files(
+            Path(model.source.stamp[0]), pool.registry, model.source.sha256
+        )
         try:
             placed = await deliver.deliver_all(prepared.connection, outgoings, node.models_dir, pool.reporter)
         finally:

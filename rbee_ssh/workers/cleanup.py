@@ -47,12 +47,8 @@ async def cleanup(pool: ConnectionPool, *, idle: float, dry_run: bool, any_owner
 
 async def _cleanup(pool: ConnectionPool, *, idle: float, dry_run: bool, any_owner: bool) -> CleanupReport:
     term = pool.inventory.timeouts.term
-    args = [
-        str(int(idle)),
-        "1" if dry_run else "",
-        "" if any_owner else pool.registry.client_id(),
-        str(int(term)),
-    ]
+    owner = "" if any_owner else await pool.registry.off_loop(pool.registry.client_id)
+    args = [str(int(idle)), "1" if dry_run else "", owner, str(int(term))]
     stopped: list[str] = []
     kept: list[tuple[str, str]] = []
     pruned: list[str] = []
@@ -65,7 +61,7 @@ async def _cleanup(pool: ConnectionPool, *, idle: float, dry_run: bool, any_owne
         except RbeeError as error:
             unreachable[name] = error
             return
-        records.remember(pool, name, snapshot)
+        await records.remember(pool, name, snapshot)
         for outcome, worker_id, why in snapshot.results:
             log.info("%s: clean up worker %s: %s %s", name, worker_id, outcome, why)
             if outcome == "stopped":

@@ -37,7 +37,7 @@ async def ensure(pool: ConnectionPool, prepared: Prepared) -> tuple[Prepared, Me
         prepared, need = await expected(pool, prepared)
         if need is None:
             return prepared, None
-        checks = memory_checks(prepared, need, pool.registry.client_id())
+        checks = memory_checks(prepared, need, await pool.registry.off_loop(pool.registry.client_id))
         for check in checks:
             log.info("%s: needs %d bytes of %s, has %d", node, check.need.total, check.kind, check.have)
         short = [check for check in checks if check.short]
@@ -101,7 +101,7 @@ async def _evict(pool: ConnectionPool, prepared: Prepared, short: list[MemoryChe
         log.info("%s: to make room, worker %s: %s %s", node, worker_id, outcome, why)
         if outcome in ("stopped", "unknown"):  # by us, or by somebody else
             stopped = True
-            pool.registry.forget(node, worker_id)
+            await pool.registry.off_loop(pool.registry.forget, node, worker_id)
         elif outcome == "kept":
             pool.reporter.say(f"worker {worker_id} on {node} is {why} now and stays")
         elif outcome == "forced":

@@ -52,7 +52,7 @@ async def _remove(pool: ConnectionPool) -> None:
 
     for worker_id, node in pool.started.items():
         await stop_on(await pool.connect(node), [worker_id], drain=0)
-        pool.registry.forget(node, worker_id)
+        await pool.registry.off_loop(pool.registry.forget, node, worker_id)
 
 
 async def _answer(
@@ -106,7 +106,7 @@ async def remembered(pool: ConnectionPool, resolved: Sequence[ResolvedRequest]) 
     if only is not None:
         # This node will be asked whatever is remembered of it, and its login takes longer than the look.
         pool.begin(only)
-    for entry in await asyncio.to_thread(_entries, pool.registry, resolved):
+    for entry in await pool.registry.off_loop(_entries, pool.registry, resolved):
         try:
             connection = await pool.connect(entry.node, tries=None if only is not None else 1)
             return ServingWorker(connection, entry, True)

@@ -36,22 +36,24 @@ async def list_workers(
             if error.exit_status == 2:
                 raise
             unreachable[name] = error
-            workers[name] = [_unknown(entry) for entry in pool.registry.workers(name)]
+            entries = await pool.registry.off_loop(pool.registry.workers, name)
+            workers[name] = [_unknown(entry) for entry in entries]
             return
-        records.remember(pool, name, snapshot)
+        await records.remember(pool, name, snapshot)
         workers[name] = [
             records.worker(record, name) for record in snapshot.records if record.state != "stopped"
         ]
 
     await asyncio.gather(*(ask(name) for name in names))
     if pool.inventory.nodes.keys() <= set(names):
-        tell_of_others(pool)
+        await tell_of_others(pool)
     return [worker for name in names for worker in workers.get(name, [])], unreachable
 
 
-def tell_of_others(pool: ConnectionPool) -> None:
+async def tell_of_others(pool: ConnectionPool) -> None:
     """Say where workers are remembered that this inventory does not lead to: another one may, or a former."""
-    for node in sorted({entry.node for entry in pool.registry.workers()} - pool.inventory.nodes.keys()):
+    remembered = {entry.node for entry in await pool.registry.off_loop(pool.registry.workers)}
+    for node in sorted(remembered - pool.inventory.nodes.keys()):
         pool.reporter.say(
             f"workers were started on {node}, which this inventory does not have; they end with their lease, "
             f"or by an inventory that has it (rbee nodes add {quote(node)})"
@@ -85,7 +87,8 @@ async def find_worker(pool: ConnectionPool, worker_id: str) -> Worker:
         WorkerUnknown: none, or several.
         RbeeError: its node cannot be reached, or no node at all.
     """
-    nodes = {entry.node for entry in pool.registry.with_id(worker_id)} & pool.inventory.nodes.keys()
+    entries = await pool.registry.off_loop(pool.registry.with_id, worker_id)
+    nodes = {entry.node for entry in entries} & pool.inventory.nodes.keys()
     workers, unreachable = await list_workers(pool, sorted(nodes))
     if nodes and nodes == unreachable.keys():
         raise next(iter(unreachable.values()))

@@ -45,7 +45,7 @@ async def _source(pool: ConnectionPool, requests: Sequence[ResolvedRequest], *, 
 
     if read:
         return await deliver.identify(local, pool.registry, pool.reporter)
-    sha256 = outgoing.remembered(local, pool.registry)
+    sha256 = await outgoing.remembered(local, pool.registry)
     return deliver.Source(local, sha256) if sha256 is not None else None
 
 
@@ -61,7 +61,7 @@ async def _remotes(pool: ConnectionPool, requests: Sequence[ResolvedRequest]) ->
         return dict.fromkeys(names)
     from rbee_ssh.models.remote import from_memo, memo_key
 
-    remembered = from_memo(ref, pool.registry.facts(memo_key(ref)))
+    remembered = from_memo(ref, await pool.registry.off_loop(pool.registry.facts, memo_key(ref)))
     if remembered is not None:
         return dict.fromkeys(names, remembered)
     from rbee_ssh.library.remote_reference import resolve_or_find

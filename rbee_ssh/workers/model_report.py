@@ -84,10 +84,11 @@ async def show_model(pool: ConnectionPool, request: WorkerRequest, names: Sequen
             raise answer
     header, able = await _header(pool, able)
     by_name = {prepared.request.node.name: prepared for prepared in able}
+    owner = await pool.registry.off_loop(pool.registry.client_id)
     nodes = [
         OnNode(request.node.name, error=answer)
         if isinstance(answer, RbeeError)
-        else on_node(by_name[request.node.name], header, pool.registry.client_id())
+        else on_node(by_name[request.node.name], header, owner)
         for request, answer in zip(requests, answers, strict=True)
     ]
     first = next((prepared for prepared in able if prepared.model.files is not None), able[0])
@@ -143,7 +144,7 @@ async def _header(pool: ConnectionPool, able: list[Prepared]) -> tuple[Gguf, lis
         if header.header.wants:
             whole = await headers.read_on_node(connection, model.files.path, model.files.size)
             header = replace(header, header=whole)
-            headers.remember(pool.registry, connection.name, model.path, header)
+            await headers.remember(pool.registry, connection.name, model.path, header)
             able = [*able[:at], replace(prepared, model=replace(model, header=header)), *able[at + 1 :]]
         return header.header, able
     if first.remote is not None:

@@ -52,7 +52,7 @@ async def place(pool: ConnectionPool, prepared: Sequence[Prepared]) -> Prepared:
             if isinstance(answer, RbeeError):
                 pool.reporter.detail(answer.message)
         prepared, needs = [node for node, _ in estimates], [need for _, need in estimates]
-    owner = pool.registry.client_id()
+    owner = await pool.registry.off_loop(pool.registry.client_id)
     candidates = [candidate(node, need, owner) for node, need in zip(prepared, needs, strict=True)]
     log.info("to choose from: %s", candidates)
     name = choose(candidates)

@@ -88,7 +88,7 @@ async def prepare(pool: ConnectionPool, request: ResolvedRequest, tries: int | N
     """
     node, path = request.node, request.model.path
     connection = await pool.connect(node.name, tries=tries)
-    cached = header.remembered(pool.registry, node.name, path) if path else None
+    cached = await header.remembered(pool.registry, node.name, path) if path else None
     answer = await probe(
         connection,
         node,
@@ -101,7 +101,7 @@ async def prepare(pool: ConnectionPool, request: ResolvedRequest, tries: int | N
     )
     snapshot = records.parse(answer.look)
     records.complain(connection, snapshot)
-    records.remember(pool, node.name, snapshot)
+    await records.remember(pool, node.name, snapshot)
     choice = choose_engine(
         answer.facts,
         engine=request.engine,
@@ -112,11 +112,11 @@ async def prepare(pool: ConnectionPool, request: ResolvedRequest, tries: int | N
     )
     model, file = request.model, answer.facts.model or ModelFile(path, "missing")
     if (files := present(request, file)) is not None:
-        model = replace(model, files=files, header=_header(pool, node.name, path, cached, file, files))
+        model = replace(model, files=files, header=await _header(pool, node.name, path, cached, file, files))
     return Prepared(request, connection, answer.facts, snapshot, choice, model)
 
 
-def _header(
+async def _header(
     pool: ConnectionPool,
     node: str,
     path: str,
@@ -130,7 +130,7 @@ def _header(
     if not file.head:
         return None
     brought = CachedHeader(files.size, files.mtime, header.parse(file.head, files.size, file.path, node))
-    header.remember(pool.registry, node, path, brought)
+    await header.remember(pool.registry, node, path, brought)
     return brought
 
 

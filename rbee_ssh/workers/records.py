@@ -262,9 +262,10 @@ def complain(connection: Connection, snapshot: WorkerSnapshot) -> None:
     raise script_errors.locked(connection.name, snapshot.locked_by)
 
 
-def remember(pool: ConnectionPool, node: str, snapshot: WorkerSnapshot) -> None:
+async def remember(pool: ConnectionPool, node: str, snapshot: WorkerSnapshot) -> None:
     """Put what the node told into the registry: the node is the truth."""
-    pool.registry.sync_node(node, [entry(record, node) for record in snapshot.records])
+    entries = [entry(record, node) for record in snapshot.records]
+    await pool.registry.off_loop(pool.registry.sync_node, node, entries)
 
 
 async def record_of(connection: Connection, worker_id: str) -> Record | None:

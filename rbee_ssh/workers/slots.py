@@ -52,7 +52,7 @@ async def refuse_full(serving: ServingWorker, registry: Registry) -> None:
     if record is not None and full(record):
         others = {
             entry.node
-            for entry in registry.workers()
+            for entry in await registry.off_loop(registry.workers)
             # Not by id either: a machine with two names is under both of them as full.
             if entry.model == serves.model and entry.node != node and entry.id != serves.id
         }

@@ -128,7 +128,8 @@ async def _find_or_start(
 ) -> StartedWorker | None:
     """One script under the node's lock decides; None when what it found was being retired, or somebody was
     faster and has taken the memory."""
-    connection, owner = prepared.connection, pool.registry.client_id()
+    connection = prepared.connection
+    owner = await pool.registry.off_loop(pool.registry.client_id)
     new = _new_worker(prepared, files, budget, owner)
     if prepared.same is None:
         pool.reporter.say(
@@ -156,7 +157,7 @@ async def _find_or_start(
     if record is None:
         return None
     entry = records.entry(record, connection.name, (prepared.request.fingerprint,))
-    pool.registry.put(entry)
+    await pool.registry.off_loop(pool.registry.put, entry)
     if snapshot.new:
         pool.later(worker_memory.keep(pool.registry, prepared, record.id))
     return StartedWorker(connection, entry, not snapshot.new, record)

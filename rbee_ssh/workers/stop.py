@@ -66,9 +66,9 @@ async def stop_workers(
             "name workers by id, or a node, or all of them",
             hint="rbee workers stop ID…   or --node NAME, or --all",
         )
-    names = _nodes_of(pool, ids, node)
+    names = await _nodes_of(pool, ids, node)
     stopping = _Stopping(pool, tries=1 if len(names) > 1 else None, now=now)
-    owner = None if any_owner else pool.registry.client_id()
+    owner = None if any_owner else await pool.registry.off_loop(pool.registry.client_id)
     taken: set[str] = set()
 
     async def empty(name: str) -> None:
@@ -90,7 +90,7 @@ async def stop_workers(
     if all_:
         from rbee_ssh.workers.listing import tell_of_others
 
-        tell_of_others(pool)
+        await tell_of_others(pool)
     return StopReport(tuple(stopping.stopped), tuple(stopping.forced), stopping.unreachable)
 
 
@@ -114,7 +114,7 @@ class _Stopping:
                 raise
             self.unreachable[name] = error
             return
-        records.remember(self._pool, name, snapshot)
+        await records.remember(self._pool, name, snapshot)
         self.present[name] = snapshot.records
 
     async def stop(self, name: str, ids: Sequence[str]) -> None:
@@ -135,7 +135,8 @@ class _Stopping:
                 reporter.warn(f"worker {worker_id} on {name} did not end on TERM and was killed")
             elif outcome == "stopped":
                 self.stopped.append(worker_id)
-                self._pool.registry.forget(name, worker_id)
+                registry = self._pool.registry
+                await registry.off_loop(registry.forget, name, worker_id)
             elif outcome == "alive":
                 self.unreachable[name] = still_there(worker_id, name)
 
@@ -183,12 +184,12 @@ def choose(
     return chosen
 
 
-def _nodes_of(pool: ConnectionPool, ids: Sequence[str], node: str | None) -> list[str]:
+async def _nodes_of(pool: ConnectionPool, ids: Sequence[str], node: str | None) -> list[str]:
     """The nodes to ask: where the registry has these workers, else all of the inventory."""
     if node is not None:
         return [node]
     if ids:
-        found = [pool.registry.with_id(worker_id) for worker_id in ids]
+        found = [await pool.registry.off_loop(pool.registry.with_id, worker_id) for worker_id in ids]
         nodes = {entry.node for entries in found for entry in entries}
         if all(found) and nodes <= set(pool.inventory.nodes):
             return sorted(nodes)

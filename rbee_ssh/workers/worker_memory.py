@@ -119,7 +119,7 @@ async def _with_header(pool: ConnectionPool, prepared: Prepared) -> Prepared:
         return prepared
     if files is not None:
         header = replace(header, size=files.size, mtime=files.mtime)
-        headers.remember(pool.registry, connection.name, model.path, header)
+        await headers.remember(pool.registry, connection.name, model.path, header)
     return replace(prepared, model=replace(model, header=header))
 
 
@@ -147,14 +147,14 @@ async def keep(registry: Registry, prepared: Prepared, worker_id: str) -> None:
     own, files, peak = record.memory if record is not None else (0, 0, 0)
     if model.header is None or not own:
         return
-    header = headers.remembered(registry, name, model.path)  # with what others have measured meanwhile
+    header = await headers.remembered(registry, name, model.path)  # with what others have measured meanwhile
     if header is None or header.mtime != model.header.mtime:
         header = model.header
     sizes = {"ram": max(own + files, peak)}
     if device := device_bytes(lines):
         sizes["device"] = device
     label = label_of(prepared, settings_of(prepared))
-    headers.remember(registry, name, model.path, headers.measured(header, label, sizes))
+    await headers.remember(registry, name, model.path, headers.measured(header, label, sizes))
 
 
 def device_bytes(lines: list[str]) -> int:

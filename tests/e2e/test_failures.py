@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import signal
 import socket
 import time
 from pathlib import Path
@@ -12,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from nodekit import Control
-from rbee_ssh.cli.console import Console
 from rbee_ssh.registry.lock import locked
 
 INFER = ("infer", "--model", "file:///m.gguf", "hi")
@@ -87,13 +87,32 @@ def test_a_registry_that_another_command_holds(control: Control) -> None:
     control.inventory(nodes_also={"localhost": {"host": "localhost"}}, text=patience)
     control.rbee("workers", "list", check=True)
     path = control.home / ".local/state/rbee/registry.lock"
-    with locked(path, shared=False, timeout=5, reporter=Console(quiet=True), command="rbee cleanup"):
+    with locked(path, shared=False, timeout=5, say=print, command="rbee cleanup"):
         error = control.failed("workers", "list")
     assert error["code"] == "REGISTRY_LOCKED"
     assert error["message"].startswith(
         f"the registry is held by process {os.getpid()} (rbee cleanup), waited 0.3 s"
     )
     assert f"-p {os.getpid()}" in error["hint"]
+    assert control.rbee("workers", "list").returncode == 0
+
+
+def test_a_command_that_waits_for_the_registry_is_cancelled_at_once(control: Control) -> None:
+    control.inventory(nodes_also={"localhost": {"host": "localhost"}})
+    control.rbee("workers", "list", check=True)
+    path = control.home / ".local/state/rbee/registry.lock"
+    before = path.with_name("registry.json").read_bytes()
+    with path.open("r+") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        process = control.rbee_popen("workers", "list")
+        assert process.stderr is not None
+        assert "waiting for another command to let go of the registry" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        began = time.monotonic()
+        assert process.wait(timeout=60) == 130
+        assert time.monotonic() - began < 2
+        assert process.stderr.read() == "cancelled\n"
+    assert path.with_name("registry.json").read_bytes() == before
     assert control.rbee("workers", "list").returncode == 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import resource
@@ -12,12 +13,23 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from rbee_ssh.errors import RegistryLocked
+from rbee_ssh.fleet.run import run_on
+from rbee_ssh.fleet.status import node_status
+from rbee_ssh.inventory import Inventory, Node
+from rbee_ssh.models import header
+from rbee_ssh.models.gguf import Gguf
+from rbee_ssh.models.header import CachedHeader
 from rbee_ssh.registry import Registry, WorkerEntry
+from rbee_ssh.ssh.pool import ConnectionPool
+from rbee_ssh.workers.cleanup import cleanup
+from rbee_ssh.workers.listing import list_workers
+from rbee_ssh.workers.stop import stop_workers
 
 ENTRY = WorkerEntry(
     id="w1",
@@ -123,7 +135,7 @@ def kills(path: Path, times: int) -> None:
         while chunk := _read(told):
             acknowledged += len(chunk)
         os.close(told)
-        midway += path.with_name("registry.json.tmp").exists()
+        midway += path.with_name(".registry.json.tmp").exists()
         found = int(sum(entry.created for entry in registry.with_id("w1")))
         # The last write may have reached the disk before its acknowledgement reached us.
         if found not in (acknowledged, acknowledged + 1):
@@ -159,7 +171,7 @@ def hold(path: Path, mode: str) -> None:
 
     lock = path.with_suffix(".lock")
     shared = mode == "shared"
-    with locked(lock, shared=shared, timeout=1, reporter=Objecting(), command="rbee test"):
+    with locked(lock, shared=shared, timeout=1, say=print, command="rbee test"):
         print("held", flush=True)
         sys.stdin.read()
 
@@ -323,6 +335,62 @@ def test_a_lock_on_a_deleted_file_keeps_nobody_in(path: Path, registry: Registry
             assert waiting.poll() is None
         assert waiting.wait(timeout=20) == 0
     assert registry.facts("0-0") == {"n": 0}
+
+
+def test_a_held_lock_holds_up_no_stream(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What commands ask the registry waits for its lock; what another connection brings does not."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    streaming, asking = (Inventory({name: Node(name, "localhost")}) for name in ("streams", "asked"))
+    registry = Registry(path, reporter=Objecting(), lock_timeout=30)
+    registry.put(replace(ENTRY, node="asked"))
+    came: list[float] = []
+    while_held: list[float] = []
+
+    async def commands(pool: ConnectionPool) -> None:
+        assert await list_workers(pool, ["asked"]) == ([], {})
+        await asyncio.gather(
+            node_status(pool, ["asked"], lambda status: None),
+            cleanup(pool, idle=60, dry_run=True, any_owner=False),
+            stop_workers(pool, (), node="asked", all_=False, any_owner=False, now=True),
+            headers(pool),
+        )
+
+    async def headers(pool: ConnectionPool) -> None:
+        await header.remember(pool.registry, "asked", "/m", CachedHeader(1, 2, Gguf(3, {})))
+        assert await header.remembered(pool.registry, "asked", "/m") is not None
+
+    async def work(holder: subprocess.Popen[str]) -> None:
+        begun = asyncio.Event()
+
+        def on_line(*_: object) -> None:
+            begun.set()
+            came.append(time.monotonic())
+
+        async with (
+            ConnectionPool(streaming, registry, Objecting()) as streams,
+            ConnectionPool(asking, registry, Objecting()) as pool,
+        ):
+            await pool.connect("asked")
+            ticks = ["while :; do echo tick; sleep 0.02; done"]
+            stream = asyncio.create_task(run_on(streams, ["streams"], ticks, on_line, lambda end: None))
+            await begun.wait()
+            asked = asyncio.create_task(commands(pool))
+            await asyncio.sleep(5)
+            assert not asked.done()
+            came.append(time.monotonic())
+            while_held.extend(came)
+            assert holder.stdin is not None
+            holder.stdin.close()
+            await asked
+            stream.cancel()
+            await asyncio.gather(stream, return_exceptions=True)
+
+    with held(path, "alone") as holder:
+        asyncio.run(work(holder))
+    gaps = [after - before for before, after in pairwise(while_held)]
+    assert len(gaps) > 50
+    assert max(gaps) < 0.2, f"nothing came for {max(gaps):.2f} s"
 
 
 if __name__ == "__main__":

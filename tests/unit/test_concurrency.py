@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 
@@ -12,9 +13,14 @@ from rbee_ssh.concurrency import in_daemon_thread
 
 
 def test_it_returns_and_raises() -> None:
-    assert asyncio.run(in_daemon_thread(lambda: 7)) == 7
+    async def run(work: Callable[[], int]) -> int:
+        return await in_daemon_thread(work)
+
+    assert asyncio.run(run(lambda: 7)) == 7
     with pytest.raises(ZeroDivisionError):
-        asyncio.run(in_daemon_thread(lambda: 1 // 0))
+        asyncio.run(run(lambda: 1 // 0))
+    with pytest.raises(SystemExit):
+        asyncio.run(run(lambda: sys.exit(3)))
 
 
 def test_nobody_waits_for_what_is_not_wanted_any_more() -> None:

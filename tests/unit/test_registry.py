@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
+import rbee_ssh
 from rbee_ssh.registry import Registry, WorkerEntry, default_path
 from rbee_ssh.registry import worker_entry as entries
 from rbee_ssh.registry.lock import LockHolder, parse_holder, refusal
@@ -201,7 +206,7 @@ def test_facts_that_are_not_json_change_nothing(registry: Registry) -> None:
     with pytest.raises(TypeError):
         registry.put_facts("key", {"n": object()})
     assert registry.path.read_bytes() == before
-    assert os.listdir(registry.path.parent).count("registry.json.tmp") == 0
+    assert os.listdir(registry.path.parent).count(".registry.json.tmp") == 0
 
 
 def test_everything_is_private_whatever_the_umask(registry: Registry) -> None:
@@ -334,10 +339,10 @@ def test_a_missing_field_drops_the_entry() -> None:
 
 def test_the_leftover_of_a_killed_writer_is_removed_by_the_next(registry: Registry) -> None:
     registry.put(ENTRY)
-    leftover = registry.path.with_name("registry.json.tmp")
+    leftover = registry.path.with_name(".registry.json.tmp")
     leftover.write_text('{"half')
     assert registry.workers() == [ENTRY]
-    registry.put(ENTRY)
+    registry.put(replace(ENTRY, state="busy"))
     assert not leftover.exists()
 
 
@@ -509,3 +514,32 @@ def test_an_older_version_reads_what_this_one_wrote(
     }
     registry.put(replace(ENTRY, node="beta"))
     assert {entry.node: entry.private for entry in registry.workers()} == {ENTRY.node: True, "beta": False}
+
+
+def registry_calls() -> Iterator[tuple[str, str]]:
+    """Every call of a transaction outside of registry/: the file, and the function around it."""
+    names = {name for name, _ in inspect.getmembers(Registry, inspect.isfunction)} - {"off_loop", "alone"}
+    package = Path(rbee_ssh.__file__).parent
+
+    def walk(node: ast.AST, file: str, function: str) -> Iterator[tuple[str, str]]:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            function = node.name
+        called = node.func if isinstance(node, ast.Call) else None
+        if isinstance(called, ast.Attribute) and called.attr in names and "registry" in ast.unparse(called):
+            yield file, function
+        for child in ast.iter_child_nodes(node):
+            yield from walk(child, file, function)
+
+    for path in sorted(package.rglob("*.py")):
+        if path.parent.name != "registry":
+            yield from walk(ast.parse(path.read_text()), str(path.relative_to(package)), "")
+
+
+def test_no_coroutine_waits_for_the_registry() -> None:
+    """Where a transaction is called by itself, no event loop runs, or off_loop has taken it to its thread."""
+    in_a_thread = {("models/known_sums.py", name) for name in ("belongings", "sums_by_place", "_summed")}
+    in_a_thread.add(("workers/infer.py", "_entries"))
+    assert set(registry_calls()) == {("cli/nodes/remove.py", "remove"), *in_a_thread}
+    for file in Path(rbee_ssh.__file__).parent.rglob("*.py"):
+        for called in ("belongings", "sums_by_place"):
+            assert not re.search(rf"(?<!def )\b{called}\(", file.read_text()), (file, called)

@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 
 from rbee_ssh.cli.console import OutputClosed
 from rbee_ssh.errors import DiskFull, NodeUnreachable
-from rbee_ssh.fleet.run import COMMAND, LONGEST, Ended, Lines, _behind, run_on, worst
+from rbee_ssh.fleet.run import BODY, LONGEST, Ended, Lines, _behind, run_on, worst
 from rbee_ssh.inventory import Inventory, Node
-from rbee_ssh.node.scripts import compose
 from rbee_ssh.registry import Registry
 from rbee_ssh.reporter import SilentReporter
 from rbee_ssh.ssh.pool import ConnectionPool
@@ -95,7 +94,7 @@ def started(shell: list[str], *words: str, env: dict[str, str] | None = None) ->
     pipe = subprocess.PIPE
     process = subprocess.Popen(shell, stdin=pipe, stdout=pipe, stderr=pipe, env=env, start_new_session=True)
     assert process.stdin is not None
-    process.stdin.write(wrap(compose(COMMAND), ["mark", *words], "begin", payload=True).encode())
+    process.stdin.write(wrap(BODY, ["mark", *words], "begin", payload=True).encode())
     process.stdin.flush()
     return process
 

@@ -100,7 +100,7 @@ def test_the_watcher_ends_with_its_script() -> None:
     said = with_link(lambda opened: link.run_script(opened, LIB + "watch\ntell w $watcher\nexit 0\n", []))
     assert said.status == 0
     end = time.monotonic() + 30
-    while lives(int(said.one("w"))):
+    while lives(int(said.value("w"))):
         assert time.monotonic() < end, "the watcher lives on"
         time.sleep(0.01)
 
