@@ -18,19 +18,12 @@ def by_name(name: str) -> Engine:
     Raises:
         UsageInvalid: there is none.
     """
-    for engine in ENGINES:
-        if engine.name == name:
-            return engine
-    known = ", ".join(engine.name for engine in ENGINES)
-    raise UsageInvalid(f"there is no engine called {name!r}", hint=f"the engines are {known}")
+    engines = {engine.name: engine for engine in ENGINES}
+    if name not in engines:
+        raise UsageInvalid(
+            f"there is no engine called {name!r}", hint=f"the engines are {', '.join(engines)}"
+        )
+    return engines[name]
 
 
-__all__ = [
-    "ENGINES",
-    "Engine",
-    "EngineFound",
-    "Launch",
-    "LaunchSettings",
-    "Readiness",
-    "by_name",
-]
+__all__ = ["ENGINES", "Engine", "EngineFound", "Launch", "LaunchSettings", "Readiness", "by_name"]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,6 @@ class EngineFound:
 class LaunchSettings:
     """What a worker shall serve. Paths are absolute paths on the node.
 
-    `context` is for each slot: an engine that divides its context by its slots is given the product.
     `backend` is one of inventory.BACKENDS, "auto" meaning that nobody could tell and the engine decides.
     `device` holds indices of that backend's devices: "0" or "0,1"; None: all of them.
     `alias` is the model's name in the engine's answers; None: its file name.
@@ -52,6 +51,11 @@ class LaunchSettings:
     args: tuple[str, ...] = ()
     alias: str | None = None
     library_path: str | None = None  # EngineFound.library_path
+
+    @property
+    def total_context(self) -> int | None:
+        """For an engine that divides its context by its slots."""
+        return None if self.context is None else self.context * max(self.parallel, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,24 +87,26 @@ class Readiness(Enum):
     WRONG = "wrong"  # an answer no llama.cpp server gives
 
 
-class Engine(Protocol):
-    """One llama.cpp server program."""
+class Engine(ABC):
+    """One llama.cpp server program. What stands here is llama.cpp's own server."""
 
     name: str
-    ready_path: str  # GET this …
-    ready_pattern: str  # … or find this literal text in the log: the model is loaded
-    port_pattern: str  # literal text in the log that stands right before the port, for listen = "tcp"
-    binds_before_load: bool  # False: the socket appears only after the model is loaded
-    idle_cpu: float  # share of one CPU it may take while it does nothing
+    ready_path = "/health"  # GET this …
+    ready_pattern = "model loaded"  # … or find this literal text in the log: the model is loaded
+    # Literal text in the log that stands right before the port, for listen = "tcp".
+    port_pattern = "listening on http://127.0.0.1:"
+    binds_before_load = True  # False: the socket appears only after the model is loaded
+    idle_cpu = 0.0  # share of one CPU it may take while it does nothing
 
+    @abstractmethod
     def launch(self, settings: LaunchSettings) -> Launch:
         """The command that serves `settings`.
 
         Raises:
-            UsageInvalid: an engine argument that this engine cannot take.
+            UsageInvalid: an argument of the preset that this engine cannot take.
         """
-        ...
 
     def readiness(self, status: int) -> Readiness:
         """How the HTTP status of `ready_path` reads. Asked without the key: 401 is of one that serves."""
-        ...
+        readings = {200: Readiness.READY, 401: Readiness.READY, 503: Readiness.LOADING}
+        return readings.get(status, Readiness.WRONG)

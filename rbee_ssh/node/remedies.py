@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 from rbee_ssh.engines import EngineFound
-from rbee_ssh.engines.packages import cmake_args
+from rbee_ssh.engines.packages import CMAKE_ARGS
 from rbee_ssh.node.gpus import Gpu
 
 
@@ -35,6 +35,6 @@ def build_for(found: EngineFound, gpu: Gpu, node_name: str) -> str:
     if found.name == "llama-server":
         return f"{command} --archive FILE   # or URL, of a llama.cpp release built for {gpu.backend}"
     if found.name == "llama-cpp-python":
-        switches = cmake_args(gpu.backend)
+        switches = CMAKE_ARGS.get(gpu.backend)
         return f"{f'CMAKE_ARGS={switches} ' if switches else ''}{command} --engine {found.name}"
     return command
