@@ -15,7 +15,7 @@ from rbee_ssh.models.header import CachedHeader
 from rbee_ssh.models.reference import HubRef, LocalFileRef, NodeFileRef, UrlRef
 from rbee_ssh.models.remote import Remote, from_memo, memo_key
 from rbee_ssh.models.store import in_store, part_of
-from rbee_ssh.node.choose import Choice, choose_engine, named_engine
+from rbee_ssh.node.choose import Choice, choose_engine
 from rbee_ssh.node.facts import Facts, ModelFile
 from rbee_ssh.node.probe import probe
 from rbee_ssh.ssh.connection import Connection
@@ -177,12 +177,7 @@ async def prepare(
     complain(connection, look)
     remember(pool, node.name, look)
     choice = choose_engine(
-        answer.facts,
-        engine=wanted.engine,
-        backend=wanted.backend,
-        device=wanted.device,
-        node_name=node.name,
-        named=named_engine(node),
+        answer.facts, node, engine=wanted.engine, backend=wanted.backend, device=wanted.device
     )
     model = _model(wanted, answer.facts, path, remote)
     return Prepared(
