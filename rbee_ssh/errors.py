@@ -24,10 +24,8 @@ RbeeError
 ├── Cancelled                     exit 130
 └── Unexpected                    exit 1: a bug
 
-`code` is the class's name in capitals, stable and part of the interface; `message` says what happened and
-why; `hint` is the next thing to type, a command that can be pasted where there is one; `details` carries the
-numbers for `--json`. Whoever raises keeps secrets out of all three. What a node sent is cleaned of control
-characters when it is printed (cli/console.py), not here.
+When each comes is told in docs/architecture.md, "Errors". Whoever raises keeps secrets out of all that is
+given to it. What a node sent is cleaned of control characters when it is printed (cli/console.py), not here.
 """
 
 from __future__ import annotations
@@ -38,12 +36,12 @@ from typing import Any, ClassVar
 
 
 class RbeeError(Exception):
-    """The root: a message, a hint and details under a stable code.
+    """The root. `code` is the class's name in capitals, stable and part of the interface.
 
     Args:
         message: what happened and why, without a trailing full stop where it is one sentence.
         hint: what to do next, a command to paste where one exists; None when there is nothing to do.
-        details: JSON-serialisable facts (paths, sizes in bytes, attempts).
+        details: facts for `--json` (paths, sizes in bytes, attempts).
     """
 
     code: ClassVar[str] = "UNEXPECTED"
@@ -90,15 +88,13 @@ class NodeExists(UsageFault): ...
 class KeyNotFound(UsageFault): ...
 
 
-class SshConfigInvalid(UsageFault):
-    """~/.ssh/config or the system's: not readable, or a line asyncssh cannot parse."""
+class SshConfigInvalid(UsageFault): ...
 
 
 class WorkerUnknown(UsageFault): ...
 
 
-class UsageInvalid(UsageFault):
-    """A command line that click accepts and we cannot: two options that exclude each other, no prompt."""
+class UsageInvalid(UsageFault): ...
 
 
 class ModelRefInvalid(UsageFault): ...
@@ -138,8 +134,7 @@ class ForwardingRefused(NodeFault): ...
 class ShellUnusable(NodeFault): ...
 
 
-class NodeLocked(NodeFault):
-    """Another command holds the lock of the node's workers, which none does for more than milliseconds."""
+class NodeLocked(NodeFault): ...
 
 
 class ConnectionLost(NodeFault): ...
@@ -158,8 +153,7 @@ class EngineBroken(EngineFault): ...
 class BackendUnavailable(EngineFault): ...
 
 
-class SetupFailed(EngineFault):
-    """`nodes setup`: a step on the node failed, or no build for its GPU is known."""
+class SetupFailed(EngineFault): ...
 
 
 class ModelFault(RbeeError):
@@ -169,26 +163,22 @@ class ModelFault(RbeeError):
 class ModelNotFound(ModelFault): ...
 
 
-class ModelForbidden(ModelFault):
-    """The hub, or whoever serves a URL, wants a token or an agreement first."""
+class ModelForbidden(ModelFault): ...
 
 
-class ModelAmbiguous(ModelFault):
-    """A repository has several models that fit the reference, and the rule does not choose."""
+class ModelAmbiguous(ModelFault): ...
 
 
 class ModelInvalid(ModelFault): ...
 
 
-class ModelInUse(ModelFault):
-    """A worker has the file that was to be removed."""
+class ModelInUse(ModelFault): ...
 
 
 class RamShort(ModelFault): ...
 
 
-class VramShort(ModelFault):
-    """It does not fit into what is free of the GPUs it was to go to."""
+class VramShort(ModelFault): ...
 
 
 class DiskShort(ModelFault): ...
@@ -197,8 +187,7 @@ class DiskShort(ModelFault): ...
 class DiskFull(ModelFault): ...
 
 
-class DownloadFailed(ModelFault):
-    """The hub or a server does not answer, or the bytes stop coming, after all tries."""
+class DownloadFailed(ModelFault): ...
 
 
 class ChecksumMismatch(ModelFault): ...
@@ -229,15 +218,13 @@ class ApiKeyRejected(WorkerFault): ...
 class ResponseInvalid(WorkerFault): ...
 
 
-class RequestRefused(WorkerFault):
-    """The engine answered a well-formed request with an error of its own: a prompt over the context, say."""
+class RequestRefused(WorkerFault): ...
 
 
 class RegistryLocked(RbeeError): ...
 
 
-class InventoryLocked(RbeeError):
-    """Another command is writing the inventory, which none does for more than milliseconds."""
+class InventoryLocked(RbeeError): ...
 
 
 class CronFailed(RbeeError): ...
