@@ -41,33 +41,25 @@ _PLACING = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """The settings that decide how much memory a worker takes.
+    """The settings that decide how much memory a worker takes."""
 
-    `context`: tokens of each slot, 0 for the model's own; `slots`: that the engine really makes; `flash`:
-    flash attention, None where the engine uses it if the device can; `unified`: a slot may take the room of
-    all; `kept_bytes`: for prompts that slots have left; `checkpoints`: copies kept of a slot's state;
-    `all_logits`: the engine keeps those of every token; `gpu_layers`: how many of the last layers go to a
-    GPU; `placed`: the user's own arguments say where the model goes; `uncounted`: what takes memory too and
-    is not known here.
-    """
-
-    context: int
-    slots: int
-    type_k: str = "f16"
-    type_v: str = "f16"
-    ubatch: int = UBATCH
-    flash: bool | None = None
-    unified: bool = False
-    kept_bytes: int = 0
-    checkpoints: int = 0
-    full_windows: bool = False
-    all_logits: bool = False
-    gpu_layers: int = 0
-    cache_on_gpu: bool = True
-    process_bytes: int = 0
-    driver_bytes: int = 0
-    placed: bool = False
-    uncounted: tuple[str, ...] = ()
+    context: int  # tokens of each slot, 0 for the model's own
+    slots: int  # that the engine really makes
+    type_k: str
+    type_v: str
+    ubatch: int
+    flash: bool | None  # flash attention; None: the engine uses it if the device can
+    unified: bool  # a slot may take the room of all
+    kept_bytes: int  # for prompts that slots have left
+    checkpoints: int  # copies kept of a slot's state
+    full_windows: bool  # full caches, too, for layers with a window
+    all_logits: bool  # the engine keeps those of every token
+    gpu_layers: int  # how many of the last layers go to a GPU
+    cache_on_gpu: bool
+    process_bytes: int
+    driver_bytes: int
+    placed: bool  # the user's own arguments say where the model goes
+    uncounted: tuple[str, ...]  # what takes memory, too, and is not known here
 
 
 def tuning(engine: str, *, context: int, parallel: int, backend: str, args: tuple[str, ...] = ()) -> Tuning:

@@ -20,14 +20,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """A node that works, with its facts; or the error that says why it does not.
-
-    `latency_ms`: to connect and authenticate. `fingerprint`: of the host key it showed, None on localhost.
-    """
+    """A node that works, with its facts; or the error that says why it does not."""
 
     name: str
-    latency_ms: float | None = None
-    fingerprint: str | None = None
+    latency_ms: float | None = None  # to connect and authenticate
+    fingerprint: str | None = None  # of the host key it showed; None on localhost
     facts: Facts | None = None
     error: RbeeError | None = None
 
@@ -35,13 +32,9 @@ class ProbeResult:
 async def try_nodes(
     inventory: Inventory, names: Sequence[str], on_node: Callable[[ProbeResult], None]
 ) -> dict[str, ProbeResult]:
-    """Connect to these nodes, all at the same time, and ask what they have.
+    """Connect to these nodes, all at the same time, and ask what they have; `on_node` gets it as it comes.
 
-    Several are tried once each, a single one as often as the inventory says.
-
-    Args:
-        inventory: as it would be with them.
-        on_node: gets each result as it comes.
+    Several are tried once each, a single one as often as the inventory, as it would be with them, says.
     """
 
     async def result(wire: Connector, name: str) -> ProbeResult:

@@ -29,18 +29,14 @@ _LISTENS = 10.0  # seconds
 async def check_nodes(
     pool: ConnectionPool, names: Sequence[str], on_node: Callable[[str, tuple[Check, ...]], None]
 ) -> dict[str, tuple[Check, ...]]:
-    """Check these nodes, all at the same time, each tried once.
+    """Check these nodes, all at the same time, each tried once; `on_node` gets the checks as they come."""
 
-    Args:
-        on_node: gets each node's checks as they are done.
-    """
-
-    async def done(name: str) -> tuple[Check, ...]:
+    async def check_node(name: str) -> tuple[Check, ...]:
         done = checks(await _observe(pool, name))
         on_node(name, done)
         return done
 
-    return dict(zip(names, await gather_or_cancel(done(name) for name in names), strict=True))
+    return dict(zip(names, await gather_or_cancel(check_node(name) for name in names), strict=True))
 
 
 async def _observe(pool: ConnectionPool, name: str) -> NodeObservation:

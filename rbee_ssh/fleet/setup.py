@@ -39,11 +39,7 @@ class SetUp:
 async def setup_nodes(
     pool: ConnectionPool, names: Sequence[str], asked: SetupRequest, on_node: Callable[[SetUp], None]
 ) -> list[SetUp]:
-    """Set up these nodes.
-
-    Args:
-        on_node: gets each node's result as soon as it is done.
-    """
+    """Set up these nodes; `on_node` gets each result as it comes."""
     slots = asyncio.Semaphore(MAX_AT_ONCE)
 
     async def setup(name: str) -> SetUp:

@@ -18,11 +18,11 @@ from rbee_ssh.workers.types import Worker
 
 @dataclass(frozen=True, slots=True)
 class NodeStatus:
-    """A node that answered, or why it did not. `latency_ms`: to connect and authenticate."""
+    """A node that answered, or why it did not."""
 
     name: str
     state: str  # up or down; asking, as long as there is no answer
-    latency_ms: float | None = None
+    latency_ms: float | None = None  # to connect and authenticate
     facts: Facts | None = None
     workers: tuple[Worker, ...] = ()
     error: RbeeError | None = None
@@ -33,8 +33,7 @@ async def node_status(
 ) -> list[NodeStatus]:
     """Ask the nodes (all of the inventory when none is named), each once, all at the same time.
 
-    Args:
-        on_node: gets each status as it comes.
+    `on_node` gets each status as it comes.
 
     Raises:
         NodeUnknown: a name that is not in the inventory.
@@ -63,11 +62,7 @@ async def node_status(
 async def ask(
     pool: ConnectionPool, connection: Connection, earlier: Facts | None = None
 ) -> tuple[NodeStatus, WorkerSnapshot]:
-    """Ask one node.
-
-    Args:
-        earlier: its facts a moment ago; then no engine is started, and what does not change is taken from
-            there.
+    """Ask one node; with `earlier` facts no engine is started, and what does not change is taken from them.
 
     Raises:
         NodeFault: the connection or its shell.

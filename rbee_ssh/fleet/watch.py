@@ -22,18 +22,12 @@ INTERVAL = 2.0  # seconds between two questions to a node
 ANEW = 60.0  # … and until its engines are started again to see whether they run
 # What ends by itself, such as a reboot, is tried again soon; what somebody has to put right, rarely: servers
 # lock out who knocks too often.
-PASSING = frozenset(
-    {"NODE_UNREACHABLE", "CONNECTION_LOST", "SESSION_LIMIT", "RESPONSE_INVALID", "NODE_LOCKED"}
-)
+PASSING = ("NODE_UNREACHABLE", "CONNECTION_LOST", "SESSION_LIMIT", "RESPONSE_INVALID", "NODE_LOCKED")
 SOON, RARELY = (2.0, 30.0), (30.0, 300.0)
 
 
 class Watch:
-    """A context manager; inside of it, the nodes are asked, each by a task of its own.
-
-    Args:
-        nodes: names of the inventory.
-    """
+    """A context manager; inside of it, the nodes of these names are asked, each by a task of its own."""
 
     def __init__(self, pool: ConnectionPool, nodes: Sequence[str]) -> None:
         self._pool = pool

@@ -41,17 +41,13 @@ SKEW = 30.0  # seconds
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One line of `nodes check`.
-
-    `state`: "ok", "failed", "warning", "unknown" or "not_tried". `seconds`: what it took, where that was
-    measured. `fix`: what to do, a command to paste where there is one.
-    """
+    """One line of `nodes check`."""
 
     name: str
-    state: str
+    state: str  # "ok", "failed", "warning", "unknown" or "not_tried"
     detail: str = ""
-    seconds: float | None = None
-    fix: str | None = None
+    seconds: float | None = None  # what it took, where that was measured
+    fix: str | None = None  # what to do, a command to paste where there is one
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,23 +61,19 @@ class Forwarding:
 
 @dataclass(slots=True)
 class NodeObservation:
-    """What was seen of a node up to the end, or up to `error`. Times are in seconds.
-
-    `destination`: what to type behind `ssh`, None for this machine. `problem`: why there is no place for the
-    workers' records. `clock`: how far the node's is ahead of ours, for certain.
-    """
+    """What was seen of a node up to the end, or up to `error`. Times are in seconds."""
 
     node: Node
-    destination: str | None = None
+    destination: str | None = None  # what to type behind `ssh`; None for this machine
     address: str = ""
     host_key: str = ""
     reach: float | None = None
     login: float | None = None
     shell: float | None = None
     forwarding: Forwarding = Forwarding()
-    problem: str | None = None
+    problem: str | None = None  # why there is no place for the workers' records
     facts: Facts | None = None
-    clock: float | None = None
+    clock: float | None = None  # how far the node's is ahead of ours, for certain
     error: RbeeError | None = None
 
 

@@ -19,15 +19,12 @@ from rbee_ssh.wording import listed, nearest, quoted
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What LaunchSettings gets. `backend` is "auto" only when nobody could tell what the engine computes on.
-
-    `warning` is one line for the story: the engine runs, but not on the GPU that the node has.
-    """
+    """What LaunchSettings gets."""
 
     engine: EngineFound
-    backend: str
+    backend: str  # "auto" only when nobody could tell what the engine computes on
     device: str | None = None
-    warning: str | None = None
+    warning: str | None = None  # one line: the engine runs, but not on the GPU that the node has
 
 
 def named_engine(node: Node) -> tuple[str, ...]:

@@ -27,30 +27,22 @@ MAX_RECORDS = 2000
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """The model file that was asked about. `state`: "gguf", "differs" (GGUF, and not what its
-    note in the store says, or not what it has to be), "missing", "unreadable" or "invalid" (not GGUF).
-
-    `size` in bytes and `mtime` in seconds by the node's clock; None when it could not be looked at. `total`:
-    bytes of all parts that are there, and `parts`: how many, where it is the first of a split model. `head`:
-    its first bytes, if they were asked for.
-    """
+    """The model file that was asked about."""
 
     path: str
+    # "gguf", "missing", "unreadable", "invalid" (not GGUF) or "differs": GGUF, and not what its note in the
+    # store says, or not what it has to be.
     state: str
-    size: int | None = None
-    mtime: int | None = None
-    total: int | None = None
-    parts: int | None = None
-    head: bytes = b""
+    size: int | None = None  # bytes; None, as is mtime, where it could not be looked at
+    mtime: int | None = None  # seconds, by the node's clock
+    total: int | None = None  # bytes of all parts that are there, where it is the first of a split model …
+    parts: int | None = None  # … and how many
+    head: bytes = b""  # its first bytes, if they were asked for
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a node is at one moment; None is "not known". Memory is what our control groups let us use.
-
-    `clock` is the node's Unix time, whole seconds; `load` what it calls the load of the last minute. `looked`
-    says where engines were looked for, `problems` what should be told to the user.
-    """
+    """What a node is at one moment; None is "not known". Memory is what our control groups let us use."""
 
     os: str | None = None
     arch: str | None = None
@@ -62,7 +54,7 @@ class Facts:
     home: str | None = None
     cpu_model: str | None = None
     cpus: int | None = None
-    load: float | None = None
+    load: float | None = None  # what the node calls the load of the last minute
     ram_total_bytes: int | None = None
     ram_free_bytes: int | None = None
     models_dir: str | None = None
@@ -73,25 +65,22 @@ class Facts:
     python: PythonFound | None = None
     linger: bool | None = None
     kill_user_processes: bool | None = None
-    clock: float | None = None
+    clock: float | None = None  # the node's Unix time, whole seconds
     model: ModelFile | None = None
-    looked: tuple[str, ...] = ()
-    problems: tuple[str, ...] = ()
+    looked: tuple[str, ...] = ()  # where engines were looked for
+    problems: tuple[str, ...] = ()  # for the user
 
 
 class ProbeOptions(TypedDict, total=False):
     """What a probe is asked for, beside what the inventory says of the node."""
 
-    # A file to look for, absolute or with a leading ~/; empty for none.
-    model_path: str
+    model_path: str  # a file to look for, absolute or with a leading ~/; empty for none
     # "all", "auto" (up to the first that runs) or a name; "none" for a second probe, of what changes: memory,
     # disk, load, GPUs.
     engine: str
-    # What the worker asks for; a GPU's makes every engine list its devices.
-    backend: str
+    backend: str  # of the worker; a GPU's makes every engine list its devices
     device: str | None
-    # Without account, clock and the Pythons that have no engine; a few milliseconds instead of 40.
-    brief: bool
+    brief: bool  # without account, clock and Pythons that have no engine; a few milliseconds instead of 40
     # SIZE:MTIME of the model file whose header is known, "" when it never was; None asks for no header.
     known_header: str | None
     # The SHA-256 that the model file and its other parts have to have by their notes, if they are of the

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import dropwhile
 from typing import Any
 
 from rbee_ssh.node.untrusted_text import clean, integer
@@ -66,23 +67,18 @@ def parse_rocm(text: str) -> tuple[Gpu, ...]:
 
 
 def _rocm_json(text: str) -> dict[str, dict[str, Any]]:
-    start = text.find("{")
-    if start < 0:
-        return {}
+    _, brace, rest = text.partition("{")
     try:
-        data, _ = json.JSONDecoder().raw_decode(text[start:])
+        data, _ = json.JSONDecoder().raw_decode(brace + rest)
     except (ValueError, RecursionError):
         return {}
     return {card: fields for card, fields in data.items() if isinstance(fields, dict)}
 
 
 def _rocm_csv(text: str) -> dict[str, dict[str, Any]]:
-    lines = [line for line in text.splitlines() if "," in line]
-    start = next((i for i, line in enumerate(lines) if line.lower().startswith("device,")), None)
-    if start is None:
-        return {}
+    lines = (line for line in text.splitlines() if "," in line)
     try:
-        rows = list(csv.reader(lines[start:]))
+        rows = list(csv.reader(dropwhile(lambda line: not line.lower().startswith("device,"), lines)))
     except csv.Error:
         return {}
     return {row[0].lower(): dict(zip(rows[0], row, strict=False)) for row in rows[1:] if row}
