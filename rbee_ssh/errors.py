@@ -24,29 +24,32 @@ RbeeError
 ├── Cancelled                     exit 130
 └── Unexpected                    exit 1: a bug
 
-`code` is stable and part of the interface; `message` says what happened and why; `hint` is the next thing
-to type, a command that can be pasted where there is one; `details` carries the numbers for `--json`.
-Whoever raises keeps secrets out of all three. What a node sent is cleaned of control characters when it is
-printed (cli/console.py), not here.
+When each comes is told in docs/architecture.md, "Errors". Whoever raises keeps secrets out of all that is
+given to it. What a node sent is cleaned of control characters when it is printed (cli/console.py), not here.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 
 class RbeeError(Exception):
-    """The root: a message, a hint and details under a stable code.
+    """The root. `code` is the class's name in capitals, stable and part of the interface.
 
     Args:
         message: what happened and why, without a trailing full stop where it is one sentence.
         hint: what to do next, a command to paste where one exists; None when there is nothing to do.
-        details: JSON-serialisable facts (paths, sizes in bytes, attempts).
+        details: facts for `--json` (paths, sizes in bytes, attempts).
     """
 
     code: ClassVar[str] = "UNEXPECTED"
     exit_status: ClassVar[int] = 1
+
+    def __init_subclass__(cls) -> None:
+        if not cls.__name__.endswith("Fault"):  # a family of errors
+            cls.code = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cls.__name__).upper()
 
     def __init__(
         self, message: str, *, hint: str | None = None, details: Mapping[str, Any] | None = None
@@ -58,12 +61,7 @@ class RbeeError(Exception):
 
     def as_json(self) -> dict[str, Any]:
         """The object printed under "error" by `--json`."""
-        return {
-            "code": self.code,
-            "message": self.message,
-            "hint": self.hint,
-            "details": self.details,
-        }
+        return {"code": self.code, "message": self.message, "hint": self.hint, "details": self.details}
 
 
 class UsageFault(RbeeError):
@@ -72,242 +70,169 @@ class UsageFault(RbeeError):
     exit_status = 2
 
 
-class InventoryInvalid(UsageFault):
-    code = "INVENTORY_INVALID"
+class InventoryInvalid(UsageFault): ...
 
 
-class InventoryUntrusted(UsageFault):
-    code = "INVENTORY_UNTRUSTED"
+class InventoryUntrusted(UsageFault): ...
 
 
-class InventoryNotFound(UsageFault):
-    code = "INVENTORY_NOT_FOUND"
+class InventoryNotFound(UsageFault): ...
 
 
-class NodeUnknown(UsageFault):
-    code = "NODE_UNKNOWN"
+class NodeUnknown(UsageFault): ...
 
 
-class NodeExists(UsageFault):
-    code = "NODE_EXISTS"
+class NodeExists(UsageFault): ...
 
 
-class KeyNotFound(UsageFault):
-    code = "KEY_NOT_FOUND"
+class KeyNotFound(UsageFault): ...
 
 
-class SshConfigInvalid(UsageFault):
-    """~/.ssh/config or the system's: not readable, or a line asyncssh cannot parse."""
-
-    code = "SSH_CONFIG_INVALID"
+class SshConfigInvalid(UsageFault): ...
 
 
-class WorkerUnknown(UsageFault):
-    code = "WORKER_UNKNOWN"
+class WorkerUnknown(UsageFault): ...
 
 
-class UsageInvalid(UsageFault):
-    """A command line that click accepts and we cannot: two options that exclude each other, no prompt."""
-
-    code = "USAGE_INVALID"
+class UsageInvalid(UsageFault): ...
 
 
-class ModelRefInvalid(UsageFault):
-    code = "MODEL_REF_INVALID"
+class ModelRefInvalid(UsageFault): ...
 
 
-class BackendInvalid(UsageFault):
-    code = "BACKEND_INVALID"
+class BackendInvalid(UsageFault): ...
 
 
-class DeviceInvalid(UsageFault):
-    code = "DEVICE_INVALID"
+class DeviceInvalid(UsageFault): ...
 
 
 class NodeFault(RbeeError):
     """The way to the node: network, authentication, host keys, forwarding, shell."""
 
 
-class NodeUnreachable(NodeFault):
-    code = "NODE_UNREACHABLE"
+class NodeUnreachable(NodeFault): ...
 
 
-class AuthFailed(NodeFault):
-    code = "AUTH_FAILED"
+class AuthFailed(NodeFault): ...
 
 
-class JumpFailed(NodeFault):
-    code = "JUMP_FAILED"
+class JumpFailed(NodeFault): ...
 
 
-class SessionLimit(NodeFault):
-    code = "SESSION_LIMIT"
+class SessionLimit(NodeFault): ...
 
 
-class HostKeyUnknown(NodeFault):
-    code = "HOST_KEY_UNKNOWN"
+class HostKeyUnknown(NodeFault): ...
 
 
-class HostKeyChanged(NodeFault):
-    code = "HOST_KEY_CHANGED"
+class HostKeyChanged(NodeFault): ...
 
 
-class ForwardingRefused(NodeFault):
-    code = "FORWARDING_REFUSED"
+class ForwardingRefused(NodeFault): ...
 
 
-class ShellUnusable(NodeFault):
-    code = "SHELL_UNUSABLE"
+class ShellUnusable(NodeFault): ...
 
 
-class NodeLocked(NodeFault):
-    """Another command holds the lock of the node's workers, which none does for more than milliseconds."""
-
-    code = "NODE_LOCKED"
+class NodeLocked(NodeFault): ...
 
 
-class ConnectionLost(NodeFault):
-    code = "CONNECTION_LOST"
+class ConnectionLost(NodeFault): ...
 
 
 class EngineFault(RbeeError):
     """The llama.cpp server program on the node."""
 
 
-class EngineMissing(EngineFault):
-    code = "ENGINE_MISSING"
+class EngineMissing(EngineFault): ...
 
 
-class EngineBroken(EngineFault):
-    code = "ENGINE_BROKEN"
+class EngineBroken(EngineFault): ...
 
 
-class BackendUnavailable(EngineFault):
-    code = "BACKEND_UNAVAILABLE"
+class BackendUnavailable(EngineFault): ...
 
 
-class SetupFailed(EngineFault):
-    """`nodes setup`: a step on the node failed, or no build for its GPU is known."""
-
-    code = "SETUP_FAILED"
+class SetupFailed(EngineFault): ...
 
 
 class ModelFault(RbeeError):
     """The model file: where it is, whether it is whole, whether it fits."""
 
 
-class ModelNotFound(ModelFault):
-    code = "MODEL_NOT_FOUND"
+class ModelNotFound(ModelFault): ...
 
 
-class ModelForbidden(ModelFault):
-    """The hub, or whoever serves a URL, wants a token or an agreement first."""
-
-    code = "MODEL_FORBIDDEN"
+class ModelForbidden(ModelFault): ...
 
 
-class ModelAmbiguous(ModelFault):
-    """A repository has several models that fit the reference, and the rule does not choose."""
-
-    code = "MODEL_AMBIGUOUS"
+class ModelAmbiguous(ModelFault): ...
 
 
-class ModelInvalid(ModelFault):
-    code = "MODEL_INVALID"
+class ModelInvalid(ModelFault): ...
 
 
-class ModelInUse(ModelFault):
-    """A worker has the file that was to be removed."""
-
-    code = "MODEL_IN_USE"
+class ModelInUse(ModelFault): ...
 
 
-class RamShort(ModelFault):
-    code = "RAM_SHORT"
+class RamShort(ModelFault): ...
 
 
-class VramShort(ModelFault):
-    """It does not fit into what is free of the GPUs it was to go to."""
-
-    code = "VRAM_SHORT"
+class VramShort(ModelFault): ...
 
 
-class DiskShort(ModelFault):
-    code = "DISK_SHORT"
+class DiskShort(ModelFault): ...
 
 
-class DiskFull(ModelFault):
-    code = "DISK_FULL"
+class DiskFull(ModelFault): ...
 
 
-class DownloadFailed(ModelFault):
-    """The hub or a server does not answer, or the bytes stop coming, after all tries."""
-
-    code = "DOWNLOAD_FAILED"
+class DownloadFailed(ModelFault): ...
 
 
-class ChecksumMismatch(ModelFault):
-    code = "CHECKSUM_MISMATCH"
+class ChecksumMismatch(ModelFault): ...
 
 
 class WorkerFault(RbeeError):
     """A running engine: its start, its answers, its end."""
 
 
-class WorkerStartFailed(WorkerFault):
-    code = "WORKER_START_FAILED"
+class WorkerStartFailed(WorkerFault): ...
 
 
-class WorkerStartTimeout(WorkerFault):
-    code = "WORKER_START_TIMEOUT"
+class WorkerStartTimeout(WorkerFault): ...
 
 
-class WorkerBusy(WorkerFault):
-    code = "WORKER_BUSY"
+class WorkerBusy(WorkerFault): ...
 
 
-class WorkerCrashed(WorkerFault):
-    code = "WORKER_CRASHED"
+class WorkerCrashed(WorkerFault): ...
 
 
-class WorkerStalled(WorkerFault):
-    code = "WORKER_STALLED"
+class WorkerStalled(WorkerFault): ...
 
 
-class ApiKeyRejected(WorkerFault):
-    code = "API_KEY_REJECTED"
+class ApiKeyRejected(WorkerFault): ...
 
 
-class ResponseInvalid(WorkerFault):
-    code = "RESPONSE_INVALID"
+class ResponseInvalid(WorkerFault): ...
 
 
-class RequestRefused(WorkerFault):
-    """The engine answered a well-formed request with an error of its own: a prompt over the context, say."""
-
-    code = "REQUEST_REFUSED"
+class RequestRefused(WorkerFault): ...
 
 
-class RegistryLocked(RbeeError):
-    code = "REGISTRY_LOCKED"
+class RegistryLocked(RbeeError): ...
 
 
-class InventoryLocked(RbeeError):
-    """Another command is writing the inventory, which none does for more than milliseconds."""
-
-    code = "INVENTORY_LOCKED"
+class InventoryLocked(RbeeError): ...
 
 
-class CronFailed(RbeeError):
-    code = "CRON_FAILED"
+class CronFailed(RbeeError): ...
 
 
 class Cancelled(RbeeError):
-    code = "CANCELLED"
     exit_status = 130
 
 
 class Unexpected(RbeeError):
     """A bug: the traceback was saved where the message says."""
-
-    code = "UNEXPECTED"

@@ -17,26 +17,23 @@ def pairs(args: tuple[str, ...]) -> tuple[tuple[str, str | None], ...]:
     Raises:
         UsageInvalid: a word that is neither a name nor the value of one.
     """
-    found: list[tuple[str, str | None]] = []
+    settings: list[tuple[str, str | None]] = []
     words = list(args)
     while words:
         word = words.pop(0)
-        name, equals, value = word.partition("=")
-        if not equals and not is_option(word):
+        name, equals, text = word.partition("=")
+        value = text if equals else None
+        if value is None and not _is_option(word):
             raise UsageInvalid(
                 f"{word!r} among the engine arguments is neither NAME=VALUE nor an option",
                 hint='write it as "name=value" or as "--name", "value"',
             )
-        key = name.lstrip("-").replace("-", "_")
-        if equals:
-            found.append((key, value))
-        elif words and not is_option(words[0]) and not _PAIR.match(words[0]):
-            found.append((key, words.pop(0)))
-        else:
-            found.append((key, None))
-    return tuple(found)
+        if value is None and words and not _is_option(words[0]) and not _PAIR.match(words[0]):
+            value = words.pop(0)
+        settings.append((name.lstrip("-").replace("-", "_"), value))
+    return tuple(settings)
 
 
-def is_option(word: str) -> bool:
+def _is_option(word: str) -> bool:
     """True for `-x` and `--x`; a negative number is a value."""
     return len(word) > 1 and word[0] == "-" and not (word[1].isdigit() or word[1] == ".")

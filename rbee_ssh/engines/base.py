@@ -2,43 +2,31 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
 class EngineFound:
-    """An engine that a probe found on a node.
-
-    `path` is the program to run: the llama-server binary, or the Python interpreter that has the package.
-    `problem` says why it does not run (exit status in words, the loader's own line), None when it does.
-    `backends` are those it can compute on, "cpu" among them; empty when the probe could not tell.
-    `devices` are the names llama.cpp gives the node's devices ("CUDA0"), as far as it lists them.
-    `memory` holds the name, total and free bytes of those that the engine itself told.
-    `library_path` is the LD_LIBRARY_PATH it was probed with and has to be started with, because its shared
-    libraries lie beside it; None when it needs none.
-    """
+    """An engine that a probe found on a node."""
 
     name: str
-    path: str
+    path: str  # the program to run: llama-server, or the Python interpreter that has the package
     version: str
-    problem: str | None = None
-    backends: tuple[str, ...] = ()
-    devices: tuple[str, ...] = ()
+    problem: str | None = None  # why it does not run: exit status in words, the loader's own line
+    backends: tuple[str, ...] = ()  # it can compute on, "cpu" among them; empty: the probe could not tell
+    devices: tuple[
+        str, ...
+    ] = ()  # llama.cpp's names of the node's devices ("CUDA0"), as far as it lists them
+    # The LD_LIBRARY_PATH it was probed with and has to be started with: its shared libraries lie beside it.
     library_path: str | None = None
-    memory: tuple[tuple[str, int, int], ...] = ()
+    memory: tuple[tuple[str, int, int], ...] = ()  # devices that it listed itself: name, total and free bytes
 
 
 @dataclass(frozen=True, slots=True)
 class LaunchSettings:
-    """What a worker shall serve. Paths are absolute paths on the node.
-
-    `context` is for each slot: an engine that divides its context by its slots is given the product.
-    `backend` is one of inventory.BACKENDS, "auto" meaning that nobody could tell and the engine decides.
-    `device` holds indices of that backend's devices: "0" or "0,1"; None: all of them.
-    `alias` is the model's name in the engine's answers; None: its file name.
-    """
+    """What a worker shall serve. Paths are absolute paths on the node."""
 
     engine_path: str
     model_path: str
@@ -47,25 +35,25 @@ class LaunchSettings:
     socket: str | None  # None: listen on 127.0.0.1, any free port
     context: int | None = None  # tokens for each slot; None: the engine's default
     parallel: int = 1
-    backend: str = "auto"
-    device: str | None = None
+    backend: str = "auto"  # of inventory.BACKENDS; "auto": nobody could tell, and the engine decides
+    device: str | None = None  # indices of that backend's devices: "0" or "0,1"; None: all of them
     args: tuple[str, ...] = ()
-    alias: str | None = None
+    alias: str | None = None  # the model's name in the engine's answers; None: its file name
     library_path: str | None = None  # EngineFound.library_path
+
+    @property
+    def total_context(self) -> int | None:
+        """For an engine that divides its context by its slots."""
+        return None if self.context is None else self.context * max(self.parallel, 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """A command line for a node: values, not shell text.
-
-    `env` goes over the environment of the node and of the inventory: what stands here is needed.
-    `key_env` names the environment variable that is to hold the API key; the launcher on the node fills it
-    from the key file, so that the key is in no argv.
-    """
+    """A command line for a node: values, not shell text."""
 
     argv: tuple[str, ...]
-    env: tuple[tuple[str, str], ...] = ()
-    key_env: str | None = None
+    env: tuple[tuple[str, str], ...] = ()  # over that of the node and of the inventory: it is needed
+    key_env: str | None = None  # the variable for the API key, filled on the node: the key is in no argv
     files: tuple[tuple[str, str], ...] = ()  # name in the worker's directory, text
 
 
@@ -83,24 +71,26 @@ class Readiness(Enum):
     WRONG = "wrong"  # an answer no llama.cpp server gives
 
 
-class Engine(Protocol):
-    """One llama.cpp server program."""
+class Engine(ABC):
+    """One llama.cpp server program. What stands here is llama.cpp's own server."""
 
     name: str
-    ready_path: str  # GET this …
-    ready_pattern: str  # … or find this literal text in the log: the model is loaded
-    port_pattern: str  # literal text in the log that stands right before the port, for listen = "tcp"
-    binds_before_load: bool  # False: the socket appears only after the model is loaded
-    idle_cpu: float  # share of one CPU it may take while it does nothing
+    ready_path = "/health"  # GET this …
+    ready_pattern = "model loaded"  # … or find this literal text in the log: the model is loaded
+    # Literal text in the log that stands right before the port, for listen = "tcp".
+    port_pattern = "listening on http://127.0.0.1:"
+    binds_before_load = True  # False: the socket appears only after the model is loaded
+    idle_cpu = 0.0  # share of one CPU it may take while it does nothing
 
+    @abstractmethod
     def launch(self, settings: LaunchSettings) -> Launch:
         """The command that serves `settings`.
 
         Raises:
-            UsageInvalid: an engine argument that this engine cannot take.
+            UsageInvalid: an argument of the preset that this engine cannot take.
         """
-        ...
 
     def readiness(self, status: int) -> Readiness:
         """How the HTTP status of `ready_path` reads. Asked without the key: 401 is of one that serves."""
-        ...
+        readings = {200: Readiness.READY, 401: Readiness.READY, 503: Readiness.LOADING}
+        return readings.get(status, Readiness.WRONG)

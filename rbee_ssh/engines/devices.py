@@ -7,21 +7,18 @@ PREFIXES = {"cuda": ("CUDA",), "rocm": ("ROCm",), "metal": ("MTL", "Metal"), "vu
 
 NOT_A_GPU = ("CPU", "BLAS", "RPC", "Accelerate")
 
+# The variable that says which devices are seen, and its value for none of them: ggml's Vulkan reads an empty
+# list so, CUDA and HIP want an index that does not exist.
 _VISIBLE = {
-    "cuda": "CUDA_VISIBLE_DEVICES",
-    "rocm": "HIP_VISIBLE_DEVICES",
-    "vulkan": "GGML_VK_VISIBLE_DEVICES",
+    "cuda": ("CUDA_VISIBLE_DEVICES", "-1"),
+    "rocm": ("HIP_VISIBLE_DEVICES", "-1"),
+    "vulkan": ("GGML_VK_VISIBLE_DEVICES", ""),
 }
-# ggml's Vulkan reads an empty list as "none"; CUDA and HIP want an index that does not exist.
-_NONE = {"cuda": "-1", "rocm": "-1", "vulkan": ""}
 
 
 def backend_of(device: str) -> str | None:
     """The backend of a device that llama.cpp calls `device`: "CUDA0" → "cuda". None for any other."""
-    for backend, prefixes in PREFIXES.items():
-        if device.startswith(prefixes):
-            return backend
-    return None
+    return next((backend for backend, prefixes in PREFIXES.items() if device.startswith(prefixes)), None)
 
 
 def names(backend: str, device: str | None) -> tuple[str, ...]:
@@ -40,8 +37,8 @@ def visible(backend: str, device: str | None) -> tuple[tuple[str, str], ...]:
     CUDA's own order is by speed; by PCI bus its indices are those of nvidia-smi.
     """
     if backend == "cpu":
-        return tuple((_VISIBLE[name], _NONE[name]) for name in _VISIBLE)
+        return tuple(_VISIBLE.values())
     order = (("CUDA_DEVICE_ORDER", "PCI_BUS_ID"),) if backend == "cuda" else ()
     if device is None or backend not in _VISIBLE:
         return order
-    return (*order, (_VISIBLE[backend], device.replace(" ", "")))
+    return (*order, (_VISIBLE[backend][0], device.replace(" ", "")))

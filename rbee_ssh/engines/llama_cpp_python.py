@@ -7,7 +7,7 @@ from posixpath import basename
 
 from rbee_ssh.engines import devices
 from rbee_ssh.engines.arguments import pairs
-from rbee_ssh.engines.base import Launch, LaunchSettings, Readiness
+from rbee_ssh.engines.base import Engine, Launch, LaunchSettings
 from rbee_ssh.errors import UsageInvalid
 
 # llama_cpp/server/settings.py of 0.3.36. The server ignores a variable it does not know, so a slip in a
@@ -52,7 +52,7 @@ _ALIASES = {
 _GGML_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "bf16": 30}
 
 
-class LlamaCppPython:
+class LlamaCppPython(Engine):
     """One request at a time: `parallel` is not for this engine, further requests wait.
 
     `engine_path` is the Python interpreter that has the package. POSTs need `Content-Type: application/json`.
@@ -66,11 +66,6 @@ class LlamaCppPython:
     idle_cpu = 0.01  # uvicorn's loop: measured 0.003
 
     def launch(self, settings: LaunchSettings) -> Launch:
-        """The command that serves `settings`.
-
-        Raises:
-            UsageInvalid: an argument of the preset that this server has no setting for.
-        """
         listen = ("--uds", settings.socket) if settings.socket else ("--host", "127.0.0.1", "--port", "0")
         env = {
             "MODEL": settings.model_path,
@@ -97,18 +92,12 @@ class LlamaCppPython:
             key_env="API_KEY",
         )
 
-    def readiness(self, status: int) -> Readiness:
-        """/v1/models answers once the model is loaded: 401, as it is asked without the key."""
-        return {200: Readiness.READY, 401: Readiness.READY, 503: Readiness.LOADING}.get(
-            status, Readiness.WRONG
-        )
-
 
 def _setting(name: str, value: str | None) -> tuple[str, str]:
     """("flash_attn", None) → ("FLASH_ATTN", "true")."""
     negated = value is None and name.startswith("no_")
-    plain = name.removeprefix("no_") if negated else name
-    key = _ALIASES.get(plain, plain)
+    key = name.removeprefix("no_") if negated else name
+    key = _ALIASES.get(key, key)
     if key not in _SETTINGS:
         near = difflib.get_close_matches(key, sorted(_SETTINGS | _ALIASES.keys()), n=1)
         raise UsageInvalid(
@@ -117,9 +106,9 @@ def _setting(name: str, value: str | None) -> tuple[str, str]:
             details={"settings": sorted(_SETTINGS)},
         )
     if value is None:
-        return key.upper(), "false" if negated else "true"
-    if key in ("type_k", "type_v") and value.lower() in _GGML_TYPES:
-        return key.upper(), str(_GGML_TYPES[value.lower()])
-    if key == "tensor_split":  # pydantic reads lists as JSON
-        return key.upper(), value if value.startswith("[") else f"[{value}]"
+        value = "false" if negated else "true"
+    elif key in ("type_k", "type_v"):
+        value = str(_GGML_TYPES.get(value.lower(), value))
+    elif key == "tensor_split" and not value.startswith("["):  # pydantic reads lists as JSON
+        value = f"[{value}]"
     return key.upper(), value

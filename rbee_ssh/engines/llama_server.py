@@ -5,30 +5,21 @@ from __future__ import annotations
 from posixpath import basename
 
 from rbee_ssh.engines import devices
-from rbee_ssh.engines.base import CACHE_RAM_MIB, CHECKPOINTS, Launch, LaunchSettings, Readiness
+from rbee_ssh.engines.base import CACHE_RAM_MIB, CHECKPOINTS, Engine, Launch, LaunchSettings
 
 # Options that place the model by themselves; ours would contradict them.
 _PLACING = ("--device", "-dev", "--rpc")
 
 
-class LlamaServer:
+class LlamaServer(Engine):
     """Serves on a UNIX socket since March 2025; every option used here is older than that."""
 
     name = "llama-server"
-    ready_path = "/health"
-    ready_pattern = "model loaded"
-    port_pattern = "listening on http://127.0.0.1:"
-    binds_before_load = True
-    idle_cpu = 0.0
 
     def launch(self, settings: LaunchSettings) -> Launch:
-        """The command that serves `settings`. Arguments of the preset come last: the last one counts."""
+        """Arguments of the preset come last: the last one counts."""
         listen = ("--host", settings.socket) if settings.socket else ("--host", "127.0.0.1", "--port", "0")
-        context = (
-            ()
-            if settings.context is None
-            else ("--ctx-size", str(settings.context * max(settings.parallel, 1)))
-        )
+        context = settings.total_context
         argv = (
             settings.engine_path,
             *listen,
@@ -36,18 +27,12 @@ class LlamaServer:
             # A comma would make several names of it.
             *("--alias", (settings.alias or basename(settings.model_path)).replace(",", "_")),
             *("--api-key-file", settings.key_file),
-            *context,
+            *(() if context is None else ("--ctx-size", str(context))),
             *("--parallel", str(settings.parallel)),
             *_placement(settings),
             *settings.args,
         )
         return Launch(argv=argv, env=_environment(settings))
-
-    def readiness(self, status: int) -> Readiness:
-        """/health needs no key: 503 while the model loads, then 200."""
-        return {200: Readiness.READY, 401: Readiness.READY, 503: Readiness.LOADING}.get(
-            status, Readiness.WRONG
-        )
 
 
 def _placement(settings: LaunchSettings) -> tuple[str, ...]:

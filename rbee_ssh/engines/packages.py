@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rbee_ssh.engines.devices import PREFIXES
-
 # "Prebuilt CUDA, ROCm, and Vulkan wheels are also available from the project package indexes": the README of
 # xllamacpp 2026.10, section Installation. PyPI's wheel computes on the CPU, on macOS on Metal too.
 _XLLAMACPP = "https://xorbitsai.github.io/xllamacpp/whl"
@@ -13,8 +11,8 @@ _XLLAMACPP = "https://xorbitsai.github.io/xllamacpp/whl"
 _CUDA = "cu128"
 # "Built with ROCm 7.2.4 runs on any ROCm 7.x … does not run on ROCm 6.x" (the same README).
 _ROCM = {"6": "rocm-6.4.1", "7": "rocm-7.2.4"}
-# llama.cpp's switches, docs/build.md there.
-_CMAKE = {"cuda": "-DGGML_CUDA=on", "rocm": "-DGGML_HIP=on", "vulkan": "-DGGML_VULKAN=on"}
+# What compiles llama-cpp-python for a GPU: llama.cpp's switches, docs/build.md there.
+CMAKE_ARGS = {"cuda": "-DGGML_CUDA=on", "rocm": "-DGGML_HIP=on", "vulkan": "-DGGML_VULKAN=on"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +22,8 @@ class Package:
     name: str
     wanted: str  # what pip is asked for
     companion: str  # a package it needs besides, which an index of GPU builds has not; "" for none
-    trial: (
-        str  # Python that imports it, prints `device=NAME` for each of its devices, and then `finished=yes`
-    )
+    # Python that imports it, prints `device=NAME` for each of its devices, and then `finished=yes`.
+    trial: str
 
 
 PACKAGES = {
@@ -69,13 +66,3 @@ def xllamacpp_indexes(backend: str) -> list[str]:
     """All indexes with xllamacpp for this backend."""
     builds = {"cuda": [_CUDA], "vulkan": ["vulkan"], "rocm": list(_ROCM.values())}.get(backend, [])
     return [f"{_XLLAMACPP}/{build}" for build in builds]
-
-
-def cmake_args(backend: str) -> str | None:
-    """CMAKE_ARGS that compile llama-cpp-python for this GPU backend."""
-    return _CMAKE.get(backend)
-
-
-def device_pattern(backend: str) -> str:
-    """An extended regular expression for the beginning of the names of its devices; empty for the CPU."""
-    return "|".join(PREFIXES[backend]) if backend in PREFIXES else ""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import contextlib
+import re
+from dataclasses import dataclass
 
 from rbee_ssh.engines.arguments import pairs
 from rbee_ssh.engines.base import CACHE_RAM_MIB, CHECKPOINTS
@@ -40,33 +41,25 @@ _PLACING = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """The settings that decide how much memory a worker takes.
+    """The settings that decide how much memory a worker takes."""
 
-    `context`: tokens of each slot, 0 for the model's own; `slots`: that the engine really makes; `flash`:
-    flash attention, None where the engine uses it if the device can; `unified`: a slot may take the room of
-    all; `kept_bytes`: for prompts that slots have left; `checkpoints`: copies kept of a slot's state;
-    `all_logits`: the engine keeps those of every token; `gpu_layers`: how many of the last layers go to a
-    GPU; `placed`: the user's own arguments say where the model goes; `uncounted`: what takes memory too and
-    is not known here.
-    """
-
-    context: int
-    slots: int
-    type_k: str = "f16"
-    type_v: str = "f16"
-    ubatch: int = UBATCH
-    flash: bool | None = None
-    unified: bool = False
-    kept_bytes: int = 0
-    checkpoints: int = 0
-    full_windows: bool = False
-    all_logits: bool = False
-    gpu_layers: int = 0
-    cache_on_gpu: bool = True
-    process_bytes: int = 0
-    driver_bytes: int = 0
-    placed: bool = False
-    uncounted: tuple[str, ...] = ()
+    context: int  # tokens of each slot, 0 for the model's own
+    slots: int  # that the engine really makes
+    type_k: str
+    type_v: str
+    ubatch: int
+    flash: bool | None  # flash attention; None: the engine uses it if the device can
+    unified: bool  # a slot may take the room of all
+    kept_bytes: int  # for prompts that slots have left
+    checkpoints: int  # copies kept of a slot's state
+    full_windows: bool  # full caches, too, for layers with a window
+    all_logits: bool  # the engine keeps those of every token
+    gpu_layers: int  # how many of the last layers go to a GPU
+    cache_on_gpu: bool
+    process_bytes: int
+    driver_bytes: int
+    placed: bool  # the user's own arguments say where the model goes
+    uncounted: tuple[str, ...]  # what takes memory, too, and is not known here
 
 
 def tuning(engine: str, *, context: int, parallel: int, backend: str, args: tuple[str, ...] = ()) -> Tuning:
@@ -77,71 +70,31 @@ def tuning(engine: str, *, context: int, parallel: int, backend: str, args: tupl
     llama.cpp).
     """
     single = engine == "llama-cpp-python"
-    found = Tuning(
-        context=context,
-        slots=1 if single else max(parallel, 1),
-        flash=False if single else None,
-        kept_bytes=0 if single else CACHE_RAM_MIB * MIB,
-        checkpoints=0 if single else CHECKPOINTS,
-        full_windows=single,
-        gpu_layers=0 if backend == "cpu" else ALL_LAYERS,
+    options = _Options(args)
+    asked_slots = 1 if single else max(parallel, 1)
+    slots = 1 if single else options.number("parallel", "np", "n_parallel") or asked_slots
+    # What the engine is given is for all slots, however many the arguments make of it.
+    total = options.number("ctx_size", "c", "n_ctx") or context * asked_slots
+    flash = False if "no_flash_attn" in options else options.switch("flash_attn", "fa")
+    copies = options.number("ctx_checkpoints", "ctxcp", "swa_checkpoints", "n_ctx_checkpoints")
+    layers = options.number("n_gpu_layers", "gpu_layers", "ngl")
+    kept_bytes, unlimited = _kept(options, single)
+    return Tuning(
+        context=-(-total // slots),
+        slots=slots,
+        type_k=options.text("cache_type_k", "ctk", "type_k") or "f16",
+        type_v=options.text("cache_type_v", "ctv", "type_v") or "f16",
+        ubatch=options.number("ubatch_size", "ub", "n_ubatch") or UBATCH,
+        flash=False if single and flash is None else flash,
+        unified=bool(options.switch("kv_unified", "kvu")),
+        kept_bytes=kept_bytes,
+        checkpoints=0 if single else CHECKPOINTS if copies is None else copies,
+        full_windows=single or "swa_full" in options,
+        all_logits=single and (bool(options.switch("logits_all")) or "draft_model" in options),
+        gpu_layers=0 if backend == "cpu" else ALL_LAYERS if layers is None else layers,
+        cache_on_gpu=not {"no_kv_offload", "nkvo"} & options.keys(),
         process_bytes=_PROCESS.get(engine, max(_PROCESS.values())),
         driver_bytes=_DRIVER.get(backend, 0),
-    )
-    try:
-        given = pairs(args)
-    except UsageInvalid:  # llama-server takes words that the others' settings cannot be
-        given = ()
-    # The last one counts, also of two names of one option: it comes last here.
-    options: dict[str, str | None] = {}
-    for name, value in given:
-        options.pop(name, None)
-        options[name] = value
-    return _with(found, options)
-
-
-def _with(found: Tuning, options: dict[str, str | None]) -> Tuning:
-    def number(*names: str) -> int | None:
-        value = text(*names)
-        return (
-            int(value)
-            if value is not None and value.isascii() and value.isdigit() and len(value) < 10
-            else None
-        )
-
-    def text(*names: str) -> str | None:
-        return next((value for name, value in reversed(options.items()) if name in names and value), None)
-
-    def on(value: str | None) -> bool:
-        return value is None or value.lower() in ("1", "on", "true", "yes", "enabled")
-
-    def either(*names: str) -> bool | None:
-        value = next((value or "on" for name, value in reversed(options.items()) if name in names), "auto")
-        return None if value.lower() == "auto" else on(value)
-
-    slots = number("parallel", "np", "n_parallel") or found.slots
-    slots = 1 if found.full_windows else slots
-    # What the engine is given is for all slots, however many the arguments make of it.
-    total = number("ctx_size", "c", "n_ctx") or found.context * found.slots
-    layers = number("n_gpu_layers", "gpu_layers", "ngl")
-    flash = either("flash_attn", "fa")
-    kept, unlimited = _kept(found, options, number)
-    copies = number("ctx_checkpoints", "ctxcp", "swa_checkpoints", "n_ctx_checkpoints")
-    return replace(
-        found,
-        slots=slots,
-        context=-(-total // slots),
-        type_k=text("cache_type_k", "ctk", "type_k") or found.type_k,
-        type_v=text("cache_type_v", "ctv", "type_v") or found.type_v,
-        ubatch=number("ubatch_size", "ub", "n_ubatch") or found.ubatch,
-        flash=False if "no_flash_attn" in options else found.flash if flash is None else flash,
-        unified=bool(either("kv_unified", "kvu")),
-        kept_bytes=kept,
-        checkpoints=copies if copies is not None and not found.full_windows else found.checkpoints,
-        full_windows=found.full_windows or "swa_full" in options,
-        all_logits=found.full_windows and (on(options.get("logits_all", "off")) or "draft_model" in options),
-        gpu_layers=found.gpu_layers if layers is None or not found.gpu_layers else layers,
-        cache_on_gpu=not {"no_kv_offload", "nkvo"} & options.keys(),
         placed=bool(_PLACING & options.keys()),
         uncounted=(
             *dict.fromkeys(_UNCOUNTED[name] for name in options if name in _UNCOUNTED),
@@ -150,18 +103,40 @@ def _with(found: Tuning, options: dict[str, str | None]) -> Tuning:
     )
 
 
-def _kept(
-    found: Tuning, options: dict[str, str | None], number: Callable[..., int | None]
-) -> tuple[int, bool]:
+class _Options(dict[str, str | None]):
+    """A preset's arguments by name. The last one counts, also of two names of one option."""
+
+    def __init__(self, args: tuple[str, ...]) -> None:
+        with contextlib.suppress(
+            UsageInvalid
+        ):  # llama-server takes words that the others' settings cannot be
+            for name, value in pairs(args):
+                self.pop(name, None)
+                self[name] = value
+
+    def text(self, *names: str) -> str | None:
+        return next((value for name, value in reversed(self.items()) if name in names and value), None)
+
+    def number(self, *names: str) -> int | None:
+        value = self.text(*names)
+        return int(value) if value and re.fullmatch("[0-9]{1,9}", value) else None
+
+    def switch(self, *names: str) -> bool | None:
+        """A bare name is on; None: not given, or "auto"."""
+        value = next(
+            (value or "on" for name, value in reversed(self.items()) if name in names), "auto"
+        ).lower()
+        return None if value == "auto" else value in ("1", "on", "true", "yes", "enabled")
+
+
+def _kept(options: _Options, single: bool) -> tuple[int, bool]:
     """Bytes for prompts that slots have left, and whether there is no limit to them."""
-    if found.full_windows:
-        cached = "cache" in options and (options["cache"] or "on").lower() in ("1", "on", "true", "yes")
-        size = number("cache_size")
-        if not cached or options.get("cache_type") == "disk":
+    if single:
+        if not options.switch("cache") or options.get("cache_type") == "disk":
             return 0, False
+        size = options.number("cache_size")
         return RAM_CACHE if size is None else size, False
     names = ("cache_ram", "cram", "cache_ram_mib")
-    mib = number(*names)
-    return found.kept_bytes if mib is None else mib * MIB, any(
-        (options.get(name) or "").startswith("-") for name in names
-    )
+    mib = options.number(*names)
+    unlimited = any((options.get(name) or "").startswith("-") for name in names)
+    return (CACHE_RAM_MIB if mib is None else mib) * MIB, unlimited

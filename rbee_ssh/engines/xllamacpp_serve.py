@@ -93,7 +93,9 @@ def convert(name: str, present: Any, text: str | None) -> Any:
         raise SettingError(f"{name} needs a value")
     try:
         if isinstance(present, bool):
-            return _switch(text)
+            if text.lower() not in YES + NO:
+                raise ValueError
+            return text.lower() in YES
         if isinstance(present, enum.Enum):
             return _member(type(present), text)
         if isinstance(present, (int, float, str)):
@@ -112,12 +114,6 @@ def convert(name: str, present: Any, text: str | None) -> Any:
     raise SettingError(f"{name} cannot be set by an argument")
 
 
-def _switch(text: str) -> bool:
-    if text.lower() not in YES + NO:
-        raise ValueError
-    return text.lower() in YES
-
-
 def _member(kind: type[enum.Enum], text: str) -> enum.Enum:
     # LLAMA_FLASH_ATTN_TYPE_ENABLED for "on", GGML_TYPE_Q8_0 for "q8_0".
     wanted = {text.upper()}
@@ -125,18 +121,13 @@ def _member(kind: type[enum.Enum], text: str) -> enum.Enum:
         wanted |= {"ENABLED", "ON"}
     if text.lower() in NO:
         wanted |= {"DISABLED", "OFF", "NONE"}
-    members = list(kind.__members__.items())
-    prefix = _common_prefix([name for name, _ in members])
-    for name, member in members:
-        if name in wanted or name[len(prefix) :] in wanted:
+    first, last = min(kind.__members__), max(kind.__members__)
+    common = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
+    start = first.rfind("_", 0, common) + 1
+    for name, member in kind.__members__.items():
+        if name in wanted or name[start:] in wanted:
             return member
     raise ValueError
-
-
-def _common_prefix(names: Sequence[str]) -> str:
-    first, last = min(names), max(names)
-    length = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
-    return first[: first.rfind("_", 0, length) + 1]
 
 
 def apply(params: Any, name: str, text: str | None) -> None:

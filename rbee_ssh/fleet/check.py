@@ -1,4 +1,4 @@
-"""`nodes check`: one connection to each node, a channel really opened, and one look at all it has."""
+"""`nodes check`: one connection to each node, a channel really opened, and one probe of all it has."""
 
 from __future__ import annotations
 
@@ -29,80 +29,67 @@ _LISTENS = 10.0  # seconds
 async def check_nodes(
     pool: ConnectionPool, names: Sequence[str], on_node: Callable[[str, tuple[Check, ...]], None]
 ) -> dict[str, tuple[Check, ...]]:
-    """Check these nodes, all at the same time, each tried once.
+    """Check these nodes, all at the same time, each tried once; `on_node` gets the checks as they come."""
 
-    Args:
-        on_node: told each node's checks as they are done.
-    """
+    async def check_node(name: str) -> tuple[Check, ...]:
+        done = checks(await _observe(pool, name))
+        on_node(name, done)
+        return done
 
-    async def one(name: str) -> tuple[Check, ...]:
-        found = checks(await _look(pool, name))
-        on_node(name, found)
-        return found
-
-    return dict(zip(names, await gather_or_cancel(one(name) for name in names), strict=True))
+    return dict(zip(names, await gather_or_cancel(check_node(name) for name in names), strict=True))
 
 
-async def _look(pool: ConnectionPool, name: str) -> NodeObservation:
+async def _observe(pool: ConnectionPool, name: str) -> NodeObservation:
     node = pool.inventory.nodes[name]
-    seen: dict[str, object] = {
-        "destination": None if node.embedded else ssh_words(node, pool.inventory.nodes)
-    }
+    seen = NodeObservation(node, None if node.embedded else ssh_words(node, pool.inventory.nodes))
     began = time.monotonic()
     try:
         connection = await pool.connect(name, tries=1)
-        seen |= _way_in(connection, began)
+        _observe_login(seen, connection, began)
         began = time.monotonic()
-        try:
-            async with script.running(
-                connection,
-                scripts.compose(LISTEN),
-                [f"{_LISTENS:g}", word := secrets.token_hex(8)],
-                payload=True,
-            ) as listening:
-                seen["shell"] = time.monotonic() - began
-                seen["forwarding"] = await _forwarding(connection, listening, word.encode())
-        except ResponseInvalid:
-            pass  # endless output; the probe will say it better
+        word = secrets.token_hex(8)
+        listen = script.running(connection, scripts.compose(LISTEN), [f"{_LISTENS:g}", word], payload=True)
+        with contextlib.suppress(ResponseInvalid):  # endless output; the probe will say it better
+            async with listen as listening:
+                seen.shell = time.monotonic() - began
+                seen.forwarding = await _forwarding(connection, listening, word.encode())
         before = time.time()
         answer = await probe(connection, node)
-        seen["facts"] = answer.facts
-        seen["problem"] = records.parse(answer.look).problem
-        seen["clock"] = clock_ahead(before, time.time(), answer.facts.clock)
+        seen.facts = answer.facts
+        seen.problem = records.parse(answer.look).problem
+        seen.clock = clock_ahead(before, time.time(), answer.facts.clock)
     except RbeeError as error:
-        seen["error"] = error
-    return NodeObservation(node, **seen)  # type: ignore[arg-type]
+        seen.error = error
+    return seen
 
 
-def _way_in(connection: Connection, began: float) -> dict[str, object]:
+def _observe_login(seen: NodeObservation, connection: Connection, began: float) -> None:
     """How long it took to get there, and in; and which key the other end has shown."""
+    seen.address, seen.login = "localhost", connection.connect_seconds
     if connection.embedded:
-        return {"address": "localhost", "login": connection.connect_seconds}
+        return
     ssh = connection.ssh
-    host, port = ssh.get_extra_info("peername")[:2] if ssh.get_extra_info("peername") else ("", 0)
-    key = ssh.get_server_host_key()
-    there = ssh.get_extra_info("rbee_reached")
-    return {
-        "address": f"{host} port {port}" if host else "",
-        "host_key": f"{key.get_algorithm()} {key.get_fingerprint()}" if key else "",
-        "reach": there - began if there else None,
-        "login": time.monotonic() - there if there else connection.connect_seconds,
-    }
+    host, port = (ssh.get_extra_info("peername") or ("", 0))[:2]
+    seen.address = f"{host} port {port}" if host else ""
+    if key := ssh.get_server_host_key():
+        seen.host_key = f"{key.get_algorithm()} {key.get_fingerprint()}"
+    if reached := ssh.get_extra_info("rbee_reached"):
+        seen.reach, seen.login = reached - began, time.monotonic() - reached
 
 
 async def _forwarding(connection: Connection, listening: script.RunningScript, word: bytes) -> Forwarding:
-    """Connect to what listens there, both ways, and read what it says."""
-    told: dict[str, str] = {}
+    """Connect to what listens there, by socket and by port, and read the word that it sends."""
+    places: dict[str, str] = {}
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_LISTENS):
             async for line in listening.lines():
-                key, _, told[key] = line.partition("\t")
-                if len(told) == 2:
+                key, _, places[key] = line.partition("\t")
+                if len(places) == 2:
                     break
-    port = integer(told.get("port"))
-    if not told.get("socket") or port is None:
+    port = integer(places.get("port"))
+    if not places.get("socket") or port is None:
         return Forwarding()
-    unix, _ = await _opens(connection, told["socket"], None, word)
+    unix, _ = await _opens(connection, places["socket"], None, word)
     tcp, seconds = await _opens(connection, None, port % 65536, word)
     listening.end_payload()
     return Forwarding(unix, tcp, seconds)

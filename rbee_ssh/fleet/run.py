@@ -49,71 +49,63 @@ async def run_on(
 
     Args:
         words: a program and its arguments, or one line for the login shell.
-        on_line: told the node, "stdout" or "stderr", and a line without its line feed.
-        on_end: told each node's end as it comes.
+        on_line: gets the node, "stdout" or "stderr", and a line without its line feed.
+        on_end: gets each node's end as it comes.
 
     Raises:
         Exception: what these two raise; then the commands are ended, too.
     """
 
-    async def one(name: str) -> Ended:
-        began = time.monotonic()
+    async def ended(name: str) -> Ended:
+        began, status, failure = time.monotonic(), None, None
         try:
             status = await _run(pool, name, words, on_line)
         except DiskFull:
             raise  # stdout's: no node is at fault
         except RbeeError as error:
-            end = Ended(name, time.monotonic() - began, error=error)
-        else:
-            end = Ended(name, time.monotonic() - began, status)
+            failure = error
+        end = Ended(name, time.monotonic() - began, status, failure)
         on_end(end)
         return end
 
-    return await gather_or_cancel(one(name) for name in names)
+    return await gather_or_cancel(ended(name) for name in names)
 
 
 async def _run(pool: ConnectionPool, name: str, words: Sequence[str], on_line: OnLine) -> int:
     connection = await pool.connect(name, tries=None)
     mark = secrets.token_hex(8)
     async with script.running(connection, BODY, [mark, *words], payload=True, errors=True) as running:
-        errors = _behind(running.read_errors, mark.encode())
         await gather_or_cancel(
             [
                 _lines(running.read, lambda line: on_line(name, "stdout", line)),
-                _lines(errors, lambda line: on_line(name, "stderr", line)),
+                _lines(running.read_errors, lambda line: on_line(name, "stderr", line), mark.encode()),
             ]
         )
         status, _ = await running.finish()
         return status
 
 
-async def _lines(read: Callable[[], Awaitable[bytes]], tell: Callable[[bytes], None]) -> None:
+async def _lines(
+    read: Callable[[], Awaitable[bytes]], on_line: Callable[[bytes], None], mark: bytes | None = None
+) -> None:
     lines = Lines()
-    while data := await read():
+    data = await (_behind(read, mark) if mark else read())
+    while data:
         for line in lines.feed(data):
-            tell(line)
+            on_line(line)
+        data = await read()
     for line in lines.close():
-        tell(line)
+        on_line(line)
 
 
-def _behind(read: Callable[[], Awaitable[bytes]], mark: bytes) -> Callable[[], Awaitable[bytes]]:
-    """`read`, from the line behind the mark on."""
-    sought = b"\n" + mark + b"\n"
-    seen: bytes | None = b""
-
-    async def behind() -> bytes:
-        nonlocal seen
-        while seen is not None:
-            data = await read()
-            seen += data
-            _, found, rest = seen.partition(sought)
-            if found or not data or len(seen) > _NOISE:
-                seen, data = None, rest if found else b""
-                if data:
-                    return data
-        return await read()
-
-    return behind
+async def _behind(read: Callable[[], Awaitable[bytes]], mark: bytes) -> bytes:
+    """The first bytes behind the line of the mark. Too much noise before it is passed over without it."""
+    noise, rest = b"", b""
+    while len(noise) <= _NOISE and (data := await read()):
+        noise, found, rest = (noise + data).partition(b"\n" + mark + b"\n")
+        if found:
+            break
+    return rest or await read()
 
 
 class Lines:
@@ -132,5 +124,4 @@ class Lines:
 
     def close(self) -> list[bytes]:
         """The last line, when it lacks its end."""
-        rest, self._rest = self._rest, b""
-        return [rest] if rest else []
+        return [self._rest] if self._rest else []

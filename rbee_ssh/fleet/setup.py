@@ -39,59 +39,54 @@ class SetUp:
 async def setup_nodes(
     pool: ConnectionPool, names: Sequence[str], asked: SetupRequest, on_node: Callable[[SetUp], None]
 ) -> list[SetUp]:
-    """Set up these nodes.
+    """Set up these nodes; `on_node` gets each result as it comes."""
+    slots = asyncio.Semaphore(MAX_AT_ONCE)
 
-    Args:
-        on_node: told about each node as soon as it is done.
-    """
-    prefixed = len(names) > 1
-    gate = asyncio.Semaphore(MAX_AT_ONCE)
-
-    async def one(name: str) -> SetUp:
+    async def setup(name: str) -> SetUp:
+        prefix = f"{name}: " if len(names) > 1 else ""
         try:
-            async with gate:
-                done = await _setup(pool, inventories.node(pool.inventory, name), asked, prefixed)
+            async with slots:
+                done = await _setup(pool, inventories.node(pool.inventory, name), asked, prefix)
         except RbeeError as error:
             done = SetUp(name, error=error)
         on_node(done)
         return done
 
-    return list(await asyncio.gather(*(one(name) for name in names)))
+    return list(await asyncio.gather(*(setup(name) for name in names)))
 
 
-async def _setup(pool: ConnectionPool, node: Node, asked: SetupRequest, prefixed: bool) -> SetUp:
+async def _setup(pool: ConnectionPool, node: Node, asked: SetupRequest, prefix: str) -> SetUp:
     from rbee_ssh.provision import recipes, tasks
     from rbee_ssh.provision.session import session
 
     base = pool.inventory.path.parent if pool.inventory.path else Path()
-    own = recipes.load(node.name, node.setup, base)
+    own_recipes = recipes.load(node.name, node.setup, base)
     connection = await pool.connect(node.name)
-    prefix = f"{node.name}: " if prefixed else ""
     words = "" if node.embedded else ssh_words(node, pool.inventory.nodes)
     async with session(node, connection, pool.wire, pool.reporter, ssh=words, prefix=prefix) as opened:
-        for recipe in own:
+        for recipe in own_recipes:
             await opened.run(recipes.run, recipe)
         facts = (await probe(connection, node, backend=asked.backend or node.backend)).facts
         todo = plan(node, asked, await _machine(connection, facts))
-        found = _elsewhere(facts, asked, todo)
+        engine = _elsewhere(facts, asked, todo)
         changed = False
-        if found is None:
+        if engine is None:
             if isinstance(todo, ArchivePlan):
                 changed = await opened.run(tasks.install_archive, todo, source(GET))
             else:
                 changed = await opened.run(tasks.install_package, todo)
-            found = await _seen(connection, node, asked, todo)
-    said = f"{found.name} {found.version} ({found.path})"
-    pool.reporter.say(f"{prefix}{said} runs" if changed else f"{prefix}already there: {said}")
-    return SetUp(node.name, found, changed)
+            engine = await _installed(connection, node, asked, todo)
+    text = f"{engine.name} {engine.version} ({engine.path})"
+    pool.reporter.say(f"{prefix}{text} runs" if changed else f"{prefix}already there: {text}")
+    return SetUp(node.name, engine, changed)
 
 
 async def _machine(connection: Connection, facts: Facts) -> Machine:
     gpus = tuple((gpu.name, gpu.backend) for gpu in facts.gpus)
     rocm = None
     if any(backend == "rocm" for _, backend in gpus):
-        told = await script.run(connection, "head -n 1 /opt/rocm/.info/version 2>/dev/null")
-        rocm = told.stdout.strip()[:20] or None
+        answer = await script.run(connection, "head -n 1 /opt/rocm/.info/version 2>/dev/null")
+        rocm = answer.stdout.strip()[:20] or None
     broken = next((problem for problem in facts.problems if "-smi" in problem), None)
     return Machine(facts.os, gpus, rocm, broken)
 
@@ -100,30 +95,23 @@ def _elsewhere(facts: Facts, asked: SetupRequest, todo: Plan) -> EngineFound | N
     """An engine that does, in a place that is not setup's own: that one is not looked at or touched."""
     if isinstance(todo, ArchivePlan):
         return None
-    return next(
-        (
-            found
-            for found in facts.engines
-            if found.name == asked.engine
-            and found.problem is None
-            and _OURS not in found.path
-            and matches(found.backends, todo.pattern)
-        ),
-        None,
-    )
+    for engine in facts.engines:
+        serves = engine.problem is None and matches(engine.backends, todo.pattern)
+        if engine.name == asked.engine and serves and _OURS not in engine.path:
+            return engine
+    return None
 
 
-async def _seen(connection: Connection, node: Node, asked: SetupRequest, todo: Plan) -> EngineFound:
+async def _installed(connection: Connection, node: Node, asked: SetupRequest, todo: Plan) -> EngineFound:
     """The new engine, as `infer` will find it.
 
     Raises:
         SetupFailed: it is not found, or does not run.
     """
     facts = (await probe(connection, node, engine=asked.engine)).facts
-    ours = [one for one in facts.engines if one.name == asked.engine and _OURS in one.path]
-    if isinstance(todo, ArchivePlan):
-        ours = [one for one in ours if f"/engines/{todo.directory}/" in one.path]
-    running = next((one for one in ours if one.problem is None), None)
+    place = f"/engines/{todo.directory}/" if isinstance(todo, ArchivePlan) else ""
+    ours = [e for e in facts.engines if e.name == asked.engine and _OURS in e.path and place in e.path]
+    running = next((engine for engine in ours if engine.problem is None), None)
     if running is not None:
         return running
     why = f"{ours[0].path}: {ours[0].problem}" if ours else f"looked for {'; '.join(facts.looked)}"

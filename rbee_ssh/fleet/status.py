@@ -18,11 +18,11 @@ from rbee_ssh.workers.types import Worker
 
 @dataclass(frozen=True, slots=True)
 class NodeStatus:
-    """A node that answered, or why it did not. `latency_ms`: to connect and authenticate."""
+    """A node that answered, or why it did not."""
 
     name: str
     state: str  # up or down; asking, as long as there is no answer
-    latency_ms: float | None = None
+    latency_ms: float | None = None  # to connect and authenticate
     facts: Facts | None = None
     workers: tuple[Worker, ...] = ()
     error: RbeeError | None = None
@@ -33,11 +33,7 @@ async def node_status(
 ) -> list[NodeStatus]:
     """Ask the nodes (all of the inventory when none is named), each once, all at the same time.
 
-    Args:
-        on_node: told each status as it comes.
-
-    Returns:
-        The same in the inventory's order.
+    `on_node` gets each status as it comes.
 
     Raises:
         NodeUnknown: a name that is not in the inventory.
@@ -46,10 +42,9 @@ async def node_status(
     names = list(nodes) or list(pool.inventory.nodes)
     remembered = {entry.node for entry in await pool.registry.off_loop(pool.registry.workers)}
 
-    async def one(name: str) -> NodeStatus:
+    async def ask_node(name: str) -> NodeStatus:
         try:
-            connection = await pool.connect(name, tries=1)
-            status, seen = await ask(pool, connection)
+            status, seen = await ask(pool, await pool.connect(name, tries=1))
         except NodeUnknown:
             raise
         except RbeeError as error:
@@ -61,44 +56,30 @@ async def node_status(
         on_node(status)
         return status
 
-    return await gather_or_cancel(one(name) for name in names)
+    return await gather_or_cancel(ask_node(name) for name in names)
 
 
 async def ask(
-    pool: ConnectionPool, connection: Connection, known: Facts | None = None
+    pool: ConnectionPool, connection: Connection, earlier: Facts | None = None
 ) -> tuple[NodeStatus, WorkerSnapshot]:
-    """Ask one node.
-
-    Args:
-        known: what it told before; then no engine is started, and what does not change is taken from there.
+    """Ask one node; with `earlier` facts no engine is started, and what does not change is taken from them.
 
     Raises:
         NodeFault: the connection or its shell.
     """
     name = connection.name
-    node = pool.inventory.nodes[name]
-    answer = await probe(connection, node, engine="all" if known is None else "none", brief=True)
-    seen = records.parse(answer.look)
-    return (
-        NodeStatus(
-            name,
-            "up",
-            latency_ms=connection.connect_seconds * 1000,
-            facts=answer.facts if known is None else _renewed(known, answer.facts),
-            workers=tuple(records.worker(r, name) for r in seen.records if r.state != "stopped"),
-        ),
-        seen,
-    )
-
-
-def _renewed(known: Facts, now: Facts) -> Facts:
-    """What was asked about now, and from before what was not."""
-    return replace(
-        now,
-        engines=known.engines,
-        python=known.python,
-        looked=known.looked,
-        linger=known.linger,
-        kill_user_processes=known.kill_user_processes,
-        problems=tuple(dict.fromkeys((*known.problems, *now.problems))),
-    )
+    engine = "all" if earlier is None else "none"
+    answer = await probe(connection, pool.inventory.nodes[name], engine=engine, brief=True)
+    seen, facts = records.parse(answer.look), answer.facts
+    if earlier is not None:
+        facts = replace(
+            facts,
+            engines=earlier.engines,
+            python=earlier.python,
+            looked=earlier.looked,
+            linger=earlier.linger,
+            kill_user_processes=earlier.kill_user_processes,
+            problems=tuple(dict.fromkeys((*earlier.problems, *facts.problems))),
+        )
+    workers = tuple(records.worker(r, name) for r in seen.records if r.state != "stopped")
+    return NodeStatus(name, "up", connection.connect_seconds * 1000, facts, workers), seen

@@ -7,8 +7,6 @@ import contextlib
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import replace
-from types import TracebackType
 from typing import Self
 
 from rbee_ssh.errors import NodeUnreachable, RbeeError, RegistryLocked
@@ -24,47 +22,36 @@ INTERVAL = 2.0  # seconds between two questions to a node
 ANEW = 60.0  # … and until its engines are started again to see whether they run
 # What ends by itself, such as a reboot, is tried again soon; what somebody has to put right, rarely: servers
 # lock out who knocks too often.
-PASSING = frozenset(
-    {"NODE_UNREACHABLE", "CONNECTION_LOST", "SESSION_LIMIT", "RESPONSE_INVALID", "NODE_LOCKED"}
-)
+PASSING = ("NODE_UNREACHABLE", "CONNECTION_LOST", "SESSION_LIMIT", "RESPONSE_INVALID", "NODE_LOCKED")
 SOON, RARELY = (2.0, 30.0), (30.0, 300.0)
 
 
 class Watch:
-    """A context manager; inside of it, the nodes are asked, each by a task of its own.
-
-    Args:
-        nodes: names of the inventory.
-    """
+    """A context manager; inside of it, the nodes of these names are asked, each by a task of its own."""
 
     def __init__(self, pool: ConnectionPool, nodes: Sequence[str]) -> None:
         self._pool = pool
-        self._known = {name: NodeStatus(name, "asking") for name in nodes}
+        self._statuses = {name: NodeStatus(name, "asking") for name in nodes}
         # When the question was sent that has no answer yet, and how many seconds it may take.
         self._asked: dict[str, tuple[float, float]] = {}
-        self._told: dict[str, list[WorkerEntry]] = {}  # what the registry has from us
+        self._remembered: dict[str, list[WorkerEntry]] = {}  # what the registry has from us
         self._news = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
-        self._tasks = [asyncio.ensure_future(self._follow(name)) for name in self._known]
+        self._tasks = [asyncio.ensure_future(self._follow(name)) for name in self._statuses]
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def seen(self) -> list[NodeStatus]:
-        """What is known now, in the order in which the nodes were named."""
+        """The statuses now, in the order in which the nodes were named."""
         now = time.monotonic()
-        asked = {name: self._asked.get(name, (now, 0.0)) for name in self._known}
-        return [silent(status, now - asked[name][0], asked[name][1]) for name, status in self._known.items()]
+        asked = ((status, *self._asked.get(name, (now, 0.0))) for name, status in self._statuses.items())
+        return [silent(status, now - sent, patience) for status, sent, patience in asked]
 
     async def news(self, seconds: float) -> None:
         """Wait for an answer that came after the last call, at most so long.
@@ -83,13 +70,12 @@ class Watch:
     async def settled(self, seconds: float) -> None:
         """Wait until every node has answered, or is known to be down; at most so long."""
         end = time.monotonic() + seconds
-        while any(status.state == "asking" for status in self._known.values()) and time.monotonic() < end:
+        while any(status.state == "asking" for status in self._statuses.values()) and time.monotonic() < end:
             await self.news(end - time.monotonic())
 
     async def _follow(self, name: str) -> None:
         last: Connection | None = None
-        full = 0.0
-        failures = 0
+        full, failures = 0.0, 0
         brief = self._pool.inventory.timeouts.connect
         while True:
             began = time.monotonic()
@@ -100,7 +86,8 @@ class Watch:
                 anew = connection is not last or began - full > ANEW
                 # Engines that are started may take their time: that is no silence.
                 self._asked[name] = began, max(brief, LIMIT) if anew else brief
-                status, seen = await ask(self._pool, connection, None if anew else self._known[name].facts)
+                earlier = None if anew else self._statuses[name].facts
+                status, seen = await ask(self._pool, connection, earlier)
             except RbeeError as error:
                 failures += 1
                 status, seen = NodeStatus(name, "down", error=error), None
@@ -110,7 +97,7 @@ class Watch:
                 full = began if anew else full
                 wait = max(INTERVAL - (time.monotonic() - began), INTERVAL / 2)
             del self._asked[name]
-            self._known[name] = status
+            self._statuses[name] = status
             self._news.set()
             if seen is not None and not seen.problem:
                 await self._remember(name, seen)
@@ -118,10 +105,10 @@ class Watch:
 
     async def _remember(self, name: str, seen: WorkerSnapshot) -> None:
         entries = [records.entry(record, name) for record in seen.records]
-        if entries != self._told.get(name):
+        if entries != self._remembered.get(name):
             with contextlib.suppress(RegistryLocked):  # there is a next time
                 await remember(self._pool, name, seen)
-                self._told[name] = entries
+                self._remembered[name] = entries
 
 
 def patience(error: RbeeError, failures: int) -> float:
@@ -141,4 +128,4 @@ def silent(status: NodeStatus, waited: float, patience: float) -> NodeStatus:
         hint=f"rbee nodes status {status.name}",
         details={"node": status.name, "attempts": [reason]},
     )
-    return replace(status, state="down", latency_ms=None, facts=None, workers=(), error=error)
+    return NodeStatus(status.name, "down", error=error)

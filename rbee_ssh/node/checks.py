@@ -41,17 +41,13 @@ SKEW = 30.0  # seconds
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One line of `nodes check`.
-
-    `state`: "ok", "failed", "warning", "unknown" or "not_tried". `seconds`: what it took, where that was
-    measured. `fix`: what to do, a command to paste where there is one.
-    """
+    """One line of `nodes check`."""
 
     name: str
-    state: str
+    state: str  # "ok", "failed", "warning", "unknown" or "not_tried"
     detail: str = ""
-    seconds: float | None = None
-    fix: str | None = None
+    seconds: float | None = None  # what it took, where that was measured
+    fix: str | None = None  # what to do, a command to paste where there is one
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,33 +59,27 @@ class Forwarding:
     seconds: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NodeObservation:
-    """What was seen of a node up to the end, or up to `error`. Times are in seconds.
-
-    `destination`: what to type behind `ssh`, None for this machine. `problem`: why there is no place for the
-    workers' records. `clock`: how far the node's is ahead of ours, for certain.
-    """
+    """What was seen of a node up to the end, or up to `error`. Times are in seconds."""
 
     node: Node
-    destination: str | None = None
+    destination: str | None = None  # what to type behind `ssh`; None for this machine
     address: str = ""
     host_key: str = ""
     reach: float | None = None
     login: float | None = None
     shell: float | None = None
     forwarding: Forwarding = Forwarding()
-    problem: str | None = None
+    problem: str | None = None  # why there is no place for the workers' records
     facts: Facts | None = None
-    clock: float | None = None
+    clock: float | None = None  # how far the node's is ahead of ours, for certain
     error: RbeeError | None = None
 
 
 def checks(seen: NodeObservation) -> tuple[Check, ...]:
     """Every check once, in the order of NAMES; behind an error the rest are not tried."""
-    done = {check.name: check for check in _way(seen)}
-    if seen.facts is not None:
-        done |= {check.name: check for check in _there(seen, seen.facts)}
+    done = {check.name: check for check in (*_login(seen), *_facts(seen))}
     if seen.error is not None:
         name = _STAGES.get(seen.error.code) or next(
             name for name in NAMES[NAMES.index("shell") :] if name not in done
@@ -98,9 +88,9 @@ def checks(seen: NodeObservation) -> tuple[Check, ...]:
     return tuple(done.get(name) or Check(name, "not_tried") for name in NAMES)
 
 
-def works(found: tuple[Check, ...]) -> bool:
+def works(checks: tuple[Check, ...]) -> bool:
     """Whether nothing stands in the way of inference."""
-    return all(check.state != "failed" for check in found)
+    return all(check.state != "failed" for check in checks)
 
 
 def clock_ahead(before: float, after: float, clock: float | None) -> float | None:
@@ -117,62 +107,59 @@ def clock_ahead(before: float, after: float, clock: float | None) -> float | Non
     return min(clock + 1 - before, 0.0)
 
 
-def _way(seen: NodeObservation) -> Iterator[Check]:
-    """What was passed on the way in: all before the check that the error belongs to."""
+def _login(seen: NodeObservation) -> Iterator[Check]:
+    """What was passed up to the shell: all before the check that the error belongs to."""
     code = seen.error.code if seen.error else ""
     if code == "KEY_NOT_FOUND":
         return  # nothing was sent
     passed = NAMES.index(_STAGES.get(code, "shell"))
-    ours = seen.node.embedded
-    key = "this machine, in this process" if ours else seen.host_key or "in known_hosts"
+    key = "this machine, in this process" if seen.node.embedded else seen.host_key or "in known_hosts"
+    facts = seen.facts or Facts()
     steps = (
         Check("reachable", "ok", seen.address or seen.node.host, seen.reach),
         Check("host_key", "ok", key),
-        Check("login", "ok", f"as {seen.facts.user}" if seen.facts and seen.facts.user else "", seen.login),
+        Check("login", "ok", f"as {facts.user}" if facts.user else "", seen.login),
     )
     yield from steps[:passed]
     if seen.shell is not None:
-        shell = (seen.facts.shell if seen.facts else None) or "its login shell"
-        yield Check("shell", "ok", f"{shell} starts sh", seen.shell)
+        yield Check("shell", "ok", f"{facts.shell or 'its login shell'} starts sh", seen.shell)
         yield from _channel(seen)
 
 
 def _channel(seen: NodeObservation) -> Iterator[Check]:
-    tried, name = seen.forwarding, seen.node.name
-    unix = seen.node.listen == "unix"
-    opened, other = (tried.unix, tried.tcp) if unix else (tried.tcp, tried.unix)
-    kind = "stream-local" if unix else "TCP"
-    directive = "AllowStreamLocalForwarding" if unix else "AllowTcpForwarding"
-    if tried.seconds is not None:
-        slow = tried.seconds > SLOW
-        detail = "for a round trip" + (": every token comes late" if slow else "")
-        yield Check("latency", "warning" if slow else "ok", detail, tried.seconds)
-    else:
+    tried, fix = seen.forwarding, ""
+    if tried.seconds is None:
         yield Check("latency", "unknown", "not measured: nothing there could be connected to")
+    elif tried.seconds <= SLOW:
+        yield Check("latency", "ok", "for a round trip", tried.seconds)
+    else:
+        yield Check("latency", "warning", "for a round trip: every token comes late", tried.seconds)
+    opened, kind, directive = tried.tcp, "TCP", "AllowTcpForwarding"
+    if seen.node.listen == "unix":
+        opened, kind, directive = tried.unix, "stream-local", "AllowStreamLocalForwarding"
+        fix = f'listen = "tcp" for {seen.node.name} in the inventory, or ' if tried.tcp else ""
     if opened is None:
-        yield Check(
-            "forwarding", "unknown", "not tried: the node has neither perl nor python3 to listen with"
-        )
+        detail = "not tried: the node has neither perl nor python3 to listen with"
+        yield Check("forwarding", "unknown", detail)
     elif opened:
         yield Check("forwarding", "ok", f"{kind} channels open")
     else:
-        way = f'listen = "tcp" for {name} in the inventory, or ' if unix and other else ""
-        yield Check(
-            "forwarding",
-            "failed",
+        detail = (
             f"its sshd opens no {kind} channel: {directive} is off, or the key's line in authorized_keys "
-            "says restrict",
-            fix=f"{way}{directive} yes in its sshd_config",
+            "says restrict"
         )
+        yield Check("forwarding", "failed", detail, fix=f"{fix}{directive} yes in its sshd_config")
 
 
-def _there(seen: NodeObservation, facts: Facts) -> Iterator[Check]:
-    node = seen.node
+def _facts(seen: NodeObservation) -> Iterator[Check]:
+    node, facts = seen.node, seen.facts
+    if facts is None:
+        return
     if seen.problem:
         yield Check("state_dir", "failed", seen.problem, fix=state_dir(seen.problem))
     else:
         yield Check("state_dir", "ok", "workers' records can be kept")
-    choice, engine = _engine(seen, facts)
+    choice, engine = _engine(node, facts)
     yield engine
     yield _gpu(node, facts, choice)
     yield _ram(facts)
@@ -182,17 +169,9 @@ def _there(seen: NodeObservation, facts: Facts) -> Iterator[Check]:
     yield _clock(seen.clock)
 
 
-def _engine(seen: NodeObservation, facts: Facts) -> tuple[Choice | None, Check]:
-    node = seen.node
+def _engine(node: Node, facts: Facts) -> tuple[Choice | None, Check]:
     try:
-        choice = choose_engine(
-            facts,
-            engine=node.engine,
-            backend=node.backend,
-            device=node.device,
-            node_name=node.name,
-            named=named_engine(node),
-        )
+        choice = choose_engine(facts, node, engine=node.engine, backend=node.backend, device=node.device)
     except EngineFault as error:
         # The node cannot be asked for more than it is: there, a build for its GPU would help.
         missing = not isinstance(error, BackendUnavailable) or bool(facts.gpus)
@@ -200,18 +179,15 @@ def _engine(seen: NodeObservation, facts: Facts) -> tuple[Choice | None, Check]:
         # Where it was looked for fills a screen; `infer` says it.
         return None, Check("engine", "failed", error.message.partition("; looked for ")[0], fix=fix)
     except DeviceInvalid as error:
-        return None, Check(
-            "engine", "failed", error.message, fix=f"change device of {node.name} in the inventory"
-        )
-    found = choice.engine
-    detail = f"{found.name} {found.version}".strip() + f" runs, on {choice.backend}"
-    broken = [f"{one.name} ({one.path}) does not: {one.problem}" for one in facts.engines if one.problem]
-    names = (one.name for one in facts.engines if one.name != found.name and not one.problem)
-    if others := list(dict.fromkeys(names)):
+        fix = f"change device of {node.name} in the inventory"
+        return None, Check("engine", "failed", error.message, fix=fix)
+    chosen = choice.engine
+    detail = f"{chosen.name} {chosen.version}".strip() + f" runs, on {choice.backend}"
+    broken = [f"; {e.name} ({e.path}) does not: {e.problem}" for e in facts.engines if e.problem]
+    others = dict.fromkeys(e.name for e in facts.engines if e.name != chosen.name and not e.problem)
+    if others:
         detail += f"; so {'does' if len(others) == 1 else 'do'} {listed(others)}"
-    if broken:
-        return choice, Check("engine", "warning", "; ".join([detail, *broken]))
-    return choice, Check("engine", "ok", detail)
+    return choice, Check("engine", "warning" if broken else "ok", "".join([detail, *broken]))
 
 
 def _gpu(node: Node, facts: Facts, choice: Choice | None) -> Check:
@@ -222,7 +198,7 @@ def _gpu(node: Node, facts: Facts, choice: Choice | None) -> Check:
         if choice and choice.backend not in ("cpu", "auto"):
             return Check("gpu", "ok", f"{choice.engine.name} computes on {choice.backend}")
         return Check("gpu", "unknown", "none that a driver's tool shows: models run on the CPU")
-    names = listed(_gpu_text(gpu) for gpu in facts.gpus)
+    names = listed(map(_gpu_text, facts.gpus))
     if choice is None:
         return Check("gpu", "unknown", f"{names}; no engine to use it")
     if choice.backend != "cpu":
@@ -234,10 +210,10 @@ def _gpu(node: Node, facts: Facts, choice: Choice | None) -> Check:
 
 
 def _gpu_text(gpu: Gpu) -> str:
-    memory = "" if gpu.memory_total_bytes is None else f"{gpu.memory_total_bytes / 1024**3:.1f} GiB"
-    driver = f"driver {gpu.driver}" if gpu.driver else ""
-    about = ", ".join(filter(None, (memory, driver)))
-    return f"{gpu.name} ({about})" if about else gpu.name
+    about = [] if gpu.memory_total_bytes is None else [_gib(gpu.memory_total_bytes)]
+    if gpu.driver:
+        about.append(f"driver {gpu.driver}")
+    return f"{gpu.name} ({', '.join(about)})" if about else gpu.name
 
 
 def _ram(facts: Facts) -> Check:
@@ -246,7 +222,7 @@ def _ram(facts: Facts) -> Check:
         return Check("ram", "unknown", "the node does not tell")
     detail = f"{_gib(free)} of {_gib(total)} free"
     if free < LITTLE_RAM:
-        return Check("ram", "warning", detail + ": only the smallest models fit")
+        return Check("ram", "warning", f"{detail}: only the smallest models fit")
     return Check("ram", "ok", detail)
 
 
@@ -262,33 +238,26 @@ def _disk(node: Node, facts: Facts) -> Check:
         fix = f"free some, or set models_dir of {node.name} to a larger disk"
         return Check("disk", "failed", f"{detail}: no model can be sent there", fix=fix)
     if free < LITTLE_DISK:
-        return Check("disk", "warning", detail + ": only small models fit")
+        return Check("disk", "warning", f"{detail}: only small models fit")
     return Check("disk", "ok", detail)
 
 
 def _venv(facts: Facts, destination: str | None) -> Check:
     if facts.python is None:
         return Check("venv", "unknown", "no Python: `rbee nodes setup` needs one, except for llama-server")
-    about = f"{facts.python.path} {facts.python.version}"
+    python = f"{facts.python.path} {facts.python.version}"
     if facts.python.venv:
-        return Check("venv", "ok", f"{about} makes environments")
-    return Check(
-        "venv",
-        "warning",
-        f"{about} makes no environments, which `rbee nodes setup` needs",
-        fix=on_node(destination, "sudo apt-get install python3-venv"),
-    )
+        return Check("venv", "ok", f"{python} makes environments")
+    detail = f"{python} makes no environments, which `rbee nodes setup` needs"
+    return Check("venv", "warning", detail, fix=on_node(destination, "sudo apt-get install python3-venv"))
 
 
 def _logout(facts: Facts, destination: str | None) -> Check:
-    said = [problem for problem in facts.problems if "last logout" in problem]
-    if said:
-        fix = (
-            None
-            if facts.linger
-            else on_node(destination, f"loginctl enable-linger {facts.user or ''}".strip())
-        )
-        return Check("logout", "warning", said[0], fix=fix)
+    problem = next((problem for problem in facts.problems if "last logout" in problem), None)
+    if problem:
+        command = f"loginctl enable-linger {facts.user or ''}".strip()
+        fix = None if facts.linger else on_node(destination, command)
+        return Check("logout", "warning", problem, fix=fix)
     if facts.kill_user_processes is None:
         return Check("logout", "unknown", "it does not tell whether processes end at logout")
     return Check("logout", "ok", "workers live on when the connection ends")
@@ -299,9 +268,9 @@ def _clock(ahead: float | None) -> Check:
         return Check("clock", "unknown", "the node does not tell")
     if abs(ahead) <= SKEW:
         return Check("clock", "ok", "as here" if abs(ahead) < 1 else f"{abs(ahead):.0f} s off")
-    way = "ahead" if ahead > 0 else "behind"
+    side = "ahead" if ahead > 0 else "behind"
     detail = (
-        f"{abs(ahead):.0f} s {way}: times of files and workers mislead, and downloads over https may fail"
+        f"{abs(ahead):.0f} s {side}: times of files and workers mislead, and downloads over https may fail"
     )
     return Check("clock", "warning", detail, fix="set it there: timedatectl set-ntp true")
 

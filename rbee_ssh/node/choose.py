@@ -18,40 +18,26 @@ from rbee_ssh.wording import listed, nearest, quoted
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What LaunchSettings gets. `backend` is "auto" only when nobody could tell what the engine computes on.
-
-    `warning` is one line for the story: the engine runs, but not on the GPU that the node has.
-    """
+    """What LaunchSettings gets."""
 
     engine: EngineFound
-    backend: str
+    backend: str  # "auto" only when nobody could tell what the engine computes on
     device: str | None = None
-    warning: str | None = None
+    warning: str | None = None  # one line: the engine runs, but not on the GPU that the node has
 
 
 def named_engine(node: Node) -> tuple[str, ...]:
     """The keys of the inventory that point at an engine of this node."""
-    keys = {"engine_path": node.engine_path, "python": node.python}
-    return tuple(key for key, value in keys.items() if value is not None)
+    return tuple(key for key in ("engine_path", "python") if getattr(node, key) is not None)
 
 
-def choose_engine(
-    facts: Facts,
-    *,
-    engine: str,
-    backend: str,
-    device: str | None,
-    node_name: str,
-    named: Sequence[str] = (),
-) -> Choice:
+def choose_engine(facts: Facts, node: Node, *, engine: str, backend: str, device: str | None) -> Choice:
     """The first engine that runs, in the order of "auto", and that has the backend which was asked for.
 
     Args:
         engine: "auto" or an engine's name.
         backend: one of inventory.BACKENDS. "auto" takes the best the engine can; any other is meant.
         device: "0" or "0,1", indices of the backend's devices; None for all.
-        named: the keys of the inventory that point at an engine of this node: what `setup` installs beside it
-            would not be looked at.
 
     Raises:
         BackendInvalid: no such backend.
@@ -71,58 +57,59 @@ def choose_engine(
         raise DeviceInvalid(
             f"{quoted(device)} is not a list of device indices", hint="write --device 0 or --device 0,1"
         )
-    running = _running(facts, engine, node_name, named)
+    running = _running(facts, engine, node)
     if backend in ("auto", "cpu"):
         chosen, resolved = running[0], _best(facts, running[0]) if backend == "auto" else "cpu"
     else:
         able = [found for found in running if _can(facts, found, backend)]
         if not able:
-            raise _unavailable(facts, running, backend, node_name)
+            raise _unavailable(facts, running, backend, node.name)
         chosen, resolved = able[0], backend
-    _check_device(facts, chosen, resolved, device, node_name)
-    warning = _unused_gpu(facts, chosen, node_name) if backend == "auto" else None
+    _check_device(facts, chosen, resolved, device, node.name)
+    warning = _unused_gpu(facts, chosen, node.name) if backend == "auto" else None
     return Choice(chosen, resolved, device or _only(chosen, resolved), warning)
 
 
-def _running(facts: Facts, engine: str, node_name: str, named: Sequence[str]) -> Sequence[EngineFound]:
-    if engine == "auto" and "engine_path" in named:  # a path that was given is meant (engines.sh)
+def _running(facts: Facts, engine: str, node: Node) -> Sequence[EngineFound]:
+    if engine == "auto" and node.engine_path is not None:  # a path that was given is meant (engines.sh)
         engine = "llama-server"
-    found = [one for one in facts.engines if engine in ("auto", one.name)]
-    what = "llama.cpp server" if engine == "auto" else engine
-    if not found:
-        looked = [line for line in facts.looked if engine == "auto" or engine in line]
+    what, part = ("llama.cpp server", "") if engine == "auto" else (engine, engine)
+    present = [found for found in facts.engines if part in ("", found.name)]
+    if not present:
+        looked = [line for line in facts.looked if part in line]
         early = ENDED_EARLY in facts.problems
-        broken = [one for one in facts.problems if one == ENDED_EARLY or " does not run: " in one]
+        broken = [text for text in facts.problems if text == ENDED_EARLY or " does not run: " in text]
         raise EngineMissing(
-            f"no {what} on {node_name}"
+            f"no {what} on {node.name}"
             + (f"; looked for {'; '.join(looked)}" if looked else "")
             + "".join(f"; {one}" for one in broken),
-            hint=f"rbee nodes run {shlex.quote(node_name)} -- ulimit -a   # what may its login use?"
+            hint=f"rbee nodes run {shlex.quote(node.name)} -- ulimit -a   # what may its login use?"
             if early
-            else _hint(engine, node_name, named),
-            details={"node": node_name, "engine": engine, "looked": looked, "problems": list(facts.problems)},
+            else _hint(engine, node),
+            details={"node": node.name, "engine": engine, "looked": looked, "problems": list(facts.problems)},
         )
-    running = [one for one in found if one.problem is None]
+    running = [found for found in present if found.problem is None]
     if not running:
-        first = found[0]
+        first = present[0]
         raise EngineBroken(
-            f"{first.name} on {node_name} does not run: {first.path}: {first.problem}",
-            hint=_hint("auto", node_name, named),
+            f"{first.name} on {node.name} does not run: {first.path}: {first.problem}",
+            hint=_hint("auto", node),
             details={
-                "node": node_name,
-                "engines": [{"name": e.name, "path": e.path, "problem": e.problem} for e in found],
+                "node": node.name,
+                "engines": [{"name": e.name, "path": e.path, "problem": e.problem} for e in present],
             },
         )
     return running
 
 
-def _hint(engine: str, node_name: str, named: Sequence[str]) -> str:
+def _hint(engine: str, node: Node) -> str:
+    """`setup` puts an engine on the node; it would not be looked at beside one that the inventory names."""
     from rbee_ssh.node.remedies import install
 
-    fix = install(engine, node_name)
+    fix, named = install(engine, node.name), " and ".join(named_engine(node))
     if not named:
         return fix
-    return f"change {' and '.join(named)} of node {node_name} in the inventory, or remove it, then: {fix}"
+    return f"change {named} of node {node.name} in the inventory, or remove it, then: {fix}"
 
 
 def _best(facts: Facts, found: EngineFound) -> str:
@@ -151,11 +138,11 @@ def _suitable(facts: Facts, backend: str) -> Sequence[Gpu]:
 
 def _only(found: EngineFound, backend: str) -> str | None:
     """All of the backend's devices by their indices, where the engine has devices of others too."""
-    mine = [name for name in found.devices if backend_of(name) == backend]
-    others = [name for name in found.devices if backend_of(name) not in (backend, None)]
-    if not mine or not others:
+    backends = [backend_of(name) for name in found.devices]
+    count = backends.count(backend)
+    if not count or not set(backends) - {backend, None}:
         return None
-    return ",".join(str(index) for index in range(len(mine)))
+    return ",".join(map(str, range(count)))
 
 
 def _check_device(facts: Facts, found: EngineFound, backend: str, device: str | None, node_name: str) -> None:
@@ -167,14 +154,13 @@ def _check_device(facts: Facts, found: EngineFound, backend: str, device: str | 
             hint="leave --device out",
         )
     names = [name for name in found.devices if backend_of(name) == backend]
-    if not names:
-        names = [gpu.name for gpu in _suitable(facts, backend)]
+    names = names or [gpu.name for gpu in _suitable(facts, backend)]
     missing = [index for index in device.split(",") if int(index) >= len(names)]
     if names and missing:
         present = ", ".join(f"{index} ({name})" for index, name in enumerate(names))
         raise DeviceInvalid(
             f"{node_name} has no device {', '.join(missing)} for {backend}; it has {present}",
-            hint=f"--device {','.join(str(index) for index in range(len(names)))}",
+            hint=f"--device {','.join(map(str, range(len(names))))}",
             details={"node": node_name, "backend": backend, "devices": names},
         )
 

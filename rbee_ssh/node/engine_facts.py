@@ -38,9 +38,6 @@ class _Block:
     devices: list[str] = field(default_factory=list)
     listed: int | None = None  # exit status of --list-devices
 
-    def value(self, at: int) -> str:
-        return self.fields[at] if len(self.fields) > at else ""
-
 
 def parse(records: Iterable[Sequence[str]]) -> tuple[tuple[EngineFound, ...], PythonFound | None, list[str]]:
     """Engines in the order of "auto", the first Python that runs, and problems worth telling."""
@@ -51,13 +48,13 @@ def parse(records: Iterable[Sequence[str]]) -> tuple[tuple[EngineFound, ...], Py
         if block.kind == "engine":
             engines.append(_binary(block))
             continue
-        path, status = block.value(0), integer(block.value(1))
+        path, status = block.fields[0], integer(block.fields[1])
         values = _values(block.output)
         if status != 0 and "version" not in values:
             problems.append(f"{path} does not run: {_why(status, block.output)}")
             continue
-        found = PythonFound(path, clean(values.get("version", ["?"])[0], 40), values.get("venv") == ["yes"])
-        python = python or found
+        version = clean(values.get("version", ["?"])[0], 40)
+        python = python or PythonFound(path, version, values.get("venv") == ["yes"])
         engines += _packages(path, status, values, block.output)
     engines.sort(key=lambda engine: NAMES.index(engine.name))
     return tuple(engines), python, problems
@@ -83,25 +80,26 @@ def _blocks(records: Iterable[Sequence[str]]) -> list[_Block]:
 
 
 def _binary(block: _Block) -> EngineFound:
-    name, path, library_path, status = *block.fields[:3], integer(block.value(3))
+    name, path, library_path, status = *block.fields[:3], integer(block.fields[3])
     if status != 0:
-        return EngineFound(
-            name, path, "", problem=_why(status, block.output), library_path=library_path or None
-        )
-    version = next(
-        (found[1] for line in block.output if (found := re.match(r"version:\s*(.{1,80})", line))), "?"
+        return EngineFound(name, path, "", _why(status, block.output), library_path=library_path or None)
+    versions = (re.match(r"version:\s*(.{1,80})", line) for line in block.output)
+    version = next((match[1] for match in versions if match), "?")
+    memory = tuple(
+        (match[1], int(match[2]) * MIB, int(match[3]) * MIB)
+        for match in map(_DEVICE.match, block.devices)
+        if match
     )
-    listed = [found for line in block.devices if (found := _DEVICE.match(line))]
-    devices = tuple(found[1] for found in listed)
-    known = block.listed == 0 and any("Available devices" in line for line in block.devices)
+    devices = tuple(name for name, _, _ in memory)
+    complete = block.listed == 0 and any("Available devices" in line for line in block.devices)
     return EngineFound(
         name,
         path,
         clean(version, 80),
-        backends=_backends(devices) if known else (),
+        backends=_backends(devices) if complete else (),
         devices=devices,
         library_path=library_path or None,
-        memory=tuple((found[1], int(found[2]) * MIB, int(found[3]) * MIB) for found in listed),
+        memory=memory,
     )
 
 
@@ -121,16 +119,14 @@ def _packages(
             memory=tuple(_memory(values.get("xllamacpp_memory", ()))),
         )
     if version := values.get("llama_cpp_python"):
-        lacks = values.get("server_lacks", [""])[0]
+        lacks = ", ".join(values.get("server_lacks", [""])[0].split())
         libraries = " ".join(values.get("library", ()))
         backends = tuple(name for part, name in _LIBRARIES.items() if f"ggml-{part}" in libraries)
         yield EngineFound(
             "llama-cpp-python",
             path,
             clean(version[0], 80),
-            problem=f"its server needs {', '.join(lacks.split())} (llama-cpp-python[server])"
-            if lacks
-            else None,
+            problem=f"its server needs {lacks} (llama-cpp-python[server])" if lacks else None,
             backends=("cpu", *backends) if libraries else (),
         )
 
@@ -158,13 +154,11 @@ def _values(output: Iterable[str]) -> dict[str, list[str]]:
 
 def _why(status: int | None, output: Sequence[str]) -> str:
     """The exit status in words, and the program's or the loader's own line."""
-    if status == 124:
-        words = "it did not answer in time"
-    elif status == 125:
-        words = "it could not be tried without a temporary directory"
-    else:
-        words = in_words(status) if status is not None else "its exit status did not come back"
-    said = [clean(line) for line in output if clean(line) and not re.match(r"\w+=", line)]
+    ours = {124: "it did not answer in time", 125: "it could not be tried without a temporary directory"}
+    words = "its exit status did not come back"
+    if status is not None:
+        words = ours.get(status) or in_words(status)
+    lines = [clean(line) for line in output if clean(line) and not re.match(r"\w+=", line)]
     telling = re.compile(r"error|cannot|not found|built for|not a program|symbol|GLIBC", re.IGNORECASE)
-    line = next((text for text in said if telling.search(text)), said[-1] if said else "")
+    line = next(filter(telling.search, lines), lines[-1] if lines else "")
     return f"{words}: {line}" if line else words

@@ -7,13 +7,14 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 from rbee_ssh.engines import EngineFound
 from rbee_ssh.engines.exit_status import in_words
 from rbee_ssh.inventory import Node
 from rbee_ssh.node import engine_facts, free_memory
 from rbee_ssh.node.engine_facts import PythonFound
-from rbee_ssh.node.gpus import Gpu, apple, parse_nvidia, parse_rocm
+from rbee_ssh.node.gpus import Gpu, parse_nvidia, parse_rocm
 from rbee_ssh.node.untrusted_text import clean, integer, plain
 
 SCRIPTS = (Path(__file__).with_name("engines.sh"), Path(__file__).with_name("facts.sh"))
@@ -27,31 +28,22 @@ MAX_RECORDS = 2000
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """The model file that was asked about. `state`: "gguf", "differs" (GGUF, and not what its note in the
-    store says, or not what it has to be), "unproven" (GGUF, where others may write), "missing", "unreadable"
-    or "invalid" (not GGUF).
-
-    `size` in bytes and `mtime` in seconds by the node's clock; None when it could not be looked at. `total`:
-    bytes of all parts that are there, and `parts`: how many, where it is the first of a split model. `head`:
-    its first bytes, if they were asked for.
-    """
+    """The model file that was asked about."""
 
     path: str
+    # "gguf", "missing", "unreadable", "invalid" (not GGUF), "differs" (GGUF, and not what its note in the
+    # store says, or not what it has to be) or "unproven" (GGUF, where others may write).
     state: str
-    size: int | None = None
-    mtime: int | None = None
-    total: int | None = None
-    parts: int | None = None
-    head: bytes = b""
+    size: int | None = None  # bytes; None, as is mtime, where it could not be looked at
+    mtime: int | None = None  # seconds, by the node's clock
+    total: int | None = None  # bytes of all parts that are there, where it is the first of a split model …
+    parts: int | None = None  # … and how many
+    head: bytes = b""  # its first bytes, if they were asked for
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """One look at a node; None is "not known". Memory is what we may use, control groups considered.
-
-    `clock` is the node's Unix time, whole seconds; `load` what it calls the load of the last minute. `looked`
-    says where engines were looked for, `problems` what should be told to the user.
-    """
+    """What a node is at one moment; None is "not known". Memory is what our control groups let us use."""
 
     os: str | None = None
     arch: str | None = None
@@ -63,7 +55,7 @@ class Facts:
     home: str | None = None
     cpu_model: str | None = None
     cpus: int | None = None
-    load: float | None = None
+    load: float | None = None  # what the node calls the load of the last minute
     ram_total_bytes: int | None = None
     ram_free_bytes: int | None = None
     models_dir: str | None = None
@@ -74,48 +66,43 @@ class Facts:
     python: PythonFound | None = None
     linger: bool | None = None
     kill_user_processes: bool | None = None
-    clock: float | None = None
+    clock: float | None = None  # the node's Unix time, whole seconds
     model: ModelFile | None = None
-    looked: tuple[str, ...] = ()
-    problems: tuple[str, ...] = ()
+    looked: tuple[str, ...] = ()  # where engines were looked for
+    problems: tuple[str, ...] = ()  # for the user
 
 
-def arguments(
-    node: Node,
-    *,
-    model_path: str = "",
-    engine: str = "auto",
-    backend: str = "auto",
-    device: str | None = None,
-    pythons: Iterable[str] = (),
-    brief: bool = False,
-    known_header: str | None = None,
-    stored: Sequence[str] | None = None,
-) -> list[str]:
-    """The arguments of the probe.
+class ProbeOptions(TypedDict, total=False):
+    """What a probe is asked for, beside what the inventory says of the node."""
 
-    Args:
-        model_path: a file to look for, absolute or with a leading ~/; empty for none.
-        engine: "all", or what the worker is to run on: "auto" (as far as the first that runs) or a name;
-            "none" for a second look, at what changes: memory, disk, load, GPUs.
-        backend: what the worker asks for; a GPU's makes every engine tell its devices.
-        pythons: interpreters to look into beside the usual ones.
-        brief: without account, clock and the Pythons that have no engine; a few milliseconds instead of 40.
-        known_header: SIZE:MTIME of the model file whose header is known, "" when it never was; None asks for
-            no header.
-        stored: the SHA-256 that the model file and its other parts have to have, "" where nobody has told
-            it, if they are of the node's store.
-    """
-    if backend not in ("auto", "cpu") or device is not None:
+    model_path: str  # a file to look for, absolute or with a leading ~/; empty for none
+    # "all", "auto" (up to the first that runs) or a name; "none" for a second probe, of what changes: memory,
+    # disk, load, GPUs.
+    engine: str
+    backend: str  # of the worker; a GPU's makes every engine list its devices
+    device: str | None
+    brief: bool  # without account, clock and Pythons that have no engine; a few milliseconds instead of 40
+    # SIZE:MTIME of the model file whose header is known, "" when it never was; None asks for no header.
+    known_header: str | None
+    # The SHA-256 that the model file and its other parts have to have, "" where nobody has told it, if they
+    # are of the node's store.
+    stored: Sequence[str] | None
+
+
+def arguments(node: Node, pythons: Iterable[str] = (), **options: Unpack[ProbeOptions]) -> list[str]:
+    """The arguments of the probe. `pythons`: interpreters to look into beside the usual ones."""
+    engine = options.get("engine", "auto")
+    if options.get("backend", "auto") not in ("auto", "cpu") or options.get("device") is not None:
         engine = "all" if engine == "auto" else f"{engine},devices"
-    if brief:
+    if options.get("brief"):
         engine += ",brief"
-    env = [f"env:{name}={value}" for name, value in node.env]
-    header = [] if known_header is None else [f"header:{known_header}"]
-    header += [] if stored is None else [f"stored:{','.join(stored)}"]
+    header, stored = options.get("known_header"), options.get("stored")
     return [
-        *(node.models_dir, node.engine_path or "", node.python or "", model_path, engine),
-        *(*pythons, *env, *header),
+        *(node.models_dir, node.engine_path or "", node.python or "", options.get("model_path", ""), engine),
+        *pythons,
+        *(f"env:{name}={value}" for name, value in node.env),
+        *([] if header is None else [f"header:{header}"]),
+        *([] if stored is None else [f"stored:{','.join(stored)}"]),
     ]
 
 
@@ -126,56 +113,53 @@ def parse_facts(text: str) -> Facts:
         for line in text[:MAX_TEXT].split("\n")[:MAX_RECORDS]
         if "\t" in line
     ]
-    one = _Lookup(records)
+    lookup = _Lookup(records)
     engines, python, problems = engine_facts.parse(records)
-    os = one.text("os")
+    os = lookup.text("os")
     if os == "Darwin":
-        sysctl = one.lines("sysctl")
-        ram_total, ram_free = free_memory.macos(sysctl, one.lines("vm_stat"))
+        sysctl = lookup.lines("sysctl")
+        ram_total, ram_free = free_memory.macos(sysctl, lookup.lines("vm_stat"))
         cpu = clean(_after(sysctl, "machdep.cpu.brand_string:") or "") or None
         cpus = integer(_after(sysctl, "hw.ncpu:"))
         load = _after(sysctl, "vm.loadavg:")
     else:
-        ram_total, ram_free = free_memory.linux(one.lines("meminfo"), one.all("cgroup"))
-        cpu, load = one.words("cpu_model") or one.words("board"), one.text("load")
-        cpus = _listed(one.text("cpus_allowed") or "") or one.number("cpus")
-    gpus = (*parse_nvidia(one.lines("nvidia")), *parse_rocm("\n".join(one.lines("rocm"))))
-    if os == "Darwin" and one.text("arch") == "arm64":
-        gpus += (apple(cpu or "Apple GPU", ram_total, ram_free),)
-    clock = one.number("clock")
-    linger, kills = one.yes("linger"), _kills(one)
+        ram_total, ram_free = free_memory.linux(lookup.lines("meminfo"), lookup.all("cgroup"))
+        cpu, load = lookup.words("cpu_model") or lookup.words("board"), lookup.text("load")
+        cpus = _listed(lookup.text("cpus_allowed") or "") or lookup.number("cpus")
+    gpus = (*parse_nvidia(lookup.lines("nvidia")), *parse_rocm("\n".join(lookup.lines("rocm"))))
+    if os == "Darwin" and lookup.text("arch") == "arm64":  # it computes in the machine's own memory
+        gpus += (Gpu(0, cpu or "Apple GPU", "apple", "metal", ram_total, ram_free),)
+    clock = lookup.number("clock")
+    linger = {"yes": True, "no": False}.get(lookup.text("linger") or "")
+    kills = _kills(lookup)
     return Facts(
-        os=one.words("os"),
-        arch=one.words("arch"),
-        kernel=one.words("kernel"),
-        hostname=one.words("hostname"),
-        shell=one.words("shell"),
-        user=one.words("user"),
-        uid=one.number("uid"),
-        home=one.text("home"),
+        os=lookup.words("os"),
+        arch=lookup.words("arch"),
+        kernel=lookup.words("kernel"),
+        hostname=lookup.words("hostname"),
+        shell=lookup.words("shell"),
+        user=lookup.words("user"),
+        uid=lookup.number("uid"),
+        home=lookup.text("home"),
         cpu_model=cpu,
         cpus=cpus,
         load=_load(load or ""),
         ram_total_bytes=ram_total,
         ram_free_bytes=ram_free,
-        models_dir=one.text("models_dir"),
-        disk_free_bytes=_disk(one.lines("df")),
-        models_closed=one.text("models_closed"),
+        models_dir=lookup.text("models_dir"),
+        disk_free_bytes=_disk(lookup.lines("df")),
+        models_closed=lookup.text("models_closed"),
         gpus=gpus,
         engines=engines,
         python=python,
         linger=linger,
         kill_user_processes=kills,
         clock=None if clock is None else float(clock),
-        model=_model(one),
-        looked=tuple(f"{fields[0]} in {', '.join(filter(None, fields[1:]))}" for fields in one.all("looked")),
-        problems=(
-            *map(clean, one.lines("problem")),
-            *problems,
-            *_tools(one),
-            *_sessions(one, linger, kills),
-            *_end(one),
+        model=_model(lookup),
+        looked=tuple(
+            f"{fields[0]} in {', '.join(filter(None, fields[1:]))}" for fields in lookup.all("looked")
         ),
+        problems=(*map(clean, lookup.lines("problem")), *problems, *_problems(lookup, linger, kills)),
     )
 
 
@@ -201,9 +185,6 @@ class _Lookup:
 
     def number(self, key: str) -> int | None:
         return integer(self.text(key))
-
-    def yes(self, key: str) -> bool | None:
-        return {"yes": True, "no": False}.get(self.text(key) or "")
 
 
 def _after(lines: Iterable[str], name: str) -> str | None:
@@ -232,24 +213,24 @@ def _disk(lines: Iterable[str]) -> int | None:
     return None
 
 
-def _model(one: _Lookup) -> ModelFile | None:
-    for fields in one.all("model"):
+def _model(lookup: _Lookup) -> ModelFile | None:
+    for fields in lookup.all("model"):
         if len(fields) >= 4 and fields[0] in MODEL_STATES:
-            head = "".join(one.lines("header"))
+            head = "".join(lookup.lines("header"))
             return ModelFile(
                 *(fields[3], fields[0], integer(fields[1]), integer(fields[2])),
-                total=one.number("model_bytes"),
-                parts=one.number("model_parts"),
+                total=lookup.number("model_bytes"),
+                parts=lookup.number("model_parts"),
                 head=bytes.fromhex(head) if re.fullmatch("(?:[0-9a-f]{2})*", head) else b"",
             )
     return None
 
 
-def _kills(one: _Lookup) -> bool | None:
+def _kills(lookup: _Lookup) -> bool | None:
     """Whether systemd ends a user's processes at the last logout. Without systemd nobody does."""
-    if one.text("systemd") == "none":
+    if lookup.text("systemd") == "none":
         return False
-    if answer := one.text("kill_user_processes"):
+    if answer := lookup.text("kill_user_processes"):
         return {"b true": True, "b false": False}.get(answer)
 
     # Drop-ins override the main file in the order of their names, /etc's before those of the vendor. A line
@@ -259,34 +240,23 @@ def _kills(one: _Lookup) -> bool | None:
         drop_in = posixpath.basename(posixpath.dirname(path)) == "logind.conf.d"
         return (not setting.startswith("#"), drop_in, posixpath.basename(path), path.startswith("/etc/"))
 
-    lines = sorted((fields for fields in one.all("logind") if len(fields) == 2), key=rank)
-    if not lines:
-        return None
-    return {"yes": True, "true": True, "1": True, "on": True}.get(
-        lines[-1][1].partition("=")[2].strip(), False
-    )
+    lines = sorted((fields for fields in lookup.all("logind") if len(fields) == 2), key=rank)
+    return lines[-1][1].partition("=")[2].strip() in ("yes", "true", "1", "on") if lines else None
 
 
-def _tools(one: _Lookup) -> Iterable[str]:
-    for tool, name in (("nvidia", "nvidia-smi"), ("rocm", "rocm-smi")):
-        status = one.number(f"{tool}_failed")
+def _problems(lookup: _Lookup, linger: bool | None, kills: bool | None) -> Iterable[str]:
+    for tool in ("nvidia", "rocm"):
+        status = lookup.number(f"{tool}_failed")
         if status is not None:
-            said = one.text(f"{tool}_error")
             why = "it did not answer in time" if status == 124 else in_words(status)
-            yield f"{name} fails, so no GPU is seen: {clean(said or '') or why}"
-
-
-def _sessions(one: _Lookup, linger: bool | None, kills: bool | None) -> Iterable[str]:
-    user = one.text("user") or "$USER"
+            yield f"{tool}-smi fails, so no GPU is seen: {lookup.words(f'{tool}_error') or why}"
+    user = lookup.text("user") or "$USER"
     if kills and not linger:
         yield (
             "systemd ends all processes of a user there at the last logout (KillUserProcesses=yes): workers "
             f"end with the connection unless `loginctl enable-linger {user}` was run on it"
         )
-    elif kills and re.match(r"systemd 255\b", one.text("systemd_version") or ""):
+    elif kills and re.match(r"systemd 255\b", lookup.text("systemd_version") or ""):
         yield "systemd 255 with KillUserProcesses=yes ends workers at the last logout, lingering or not"
-
-
-def _end(one: _Lookup) -> Iterable[str]:
-    if one.text("facts") != "end":
+    if lookup.text("facts") != "end":
         yield ENDED_EARLY

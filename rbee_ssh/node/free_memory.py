@@ -26,14 +26,10 @@ def linux(meminfo: Iterable[str], groups: Iterable[Sequence[str]] = ()) -> tuple
     free = fields.get("MemAvailable", fields.get("MemFree"))
     for group in groups:
         limit, usage, cache = (integer(value) for value in (*group, "", "", "")[:3])
-        if limit is None:
-            continue
-        total = limit if total is None else min(total, limit)
-        room = limit if usage is None else max(limit - usage + (cache or 0), 0)
-        free = room if free is None else min(free, room)
-    if total is not None and free is not None:
-        free = min(free, total)
-    return total, free
+        if limit is not None:
+            total = _least(total, limit)
+            free = _least(free, limit if usage is None else max(limit - usage + (cache or 0), 0))
+    return total, free and _least(free, total)
 
 
 def macos(sysctl: Iterable[str], vm_stat: Iterable[str]) -> tuple[int | None, int | None]:
@@ -45,7 +41,8 @@ def macos(sysctl: Iterable[str], vm_stat: Iterable[str]) -> tuple[int | None, in
             size = int(found[1])
         elif found := re.match(r"Pages (free|inactive|speculative):\s*([0-9]{1,15})\.?$", line.strip()):
             pages += int(found[2])
-    free = None if size is None else size * pages
-    if total is not None and free is not None:
-        free = min(free, total)
-    return total, free
+    return total, None if size is None else _least(size * pages, total)
+
+
+def _least(*values: int | None) -> int | None:
+    return min((value for value in values if value is not None), default=None)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Unpack
 
 from rbee_ssh.inventory import Node
-from rbee_ssh.node.facts import SCRIPTS, Facts, arguments, parse_facts
+from rbee_ssh.node.facts import SCRIPTS, Facts, ProbeOptions, arguments, parse_facts
 from rbee_ssh.node.scripts import LIB, LOOK, OWNERS, compose
 from rbee_ssh.ssh import script
 from rbee_ssh.ssh.connection import Connection
@@ -37,44 +37,16 @@ class Probe:
     look: tuple[str, ...]
 
 
-async def probe(
-    connection: Connection,
-    node: Node,
-    *,
-    model_path: str = "",
-    engine: str = "all",
-    backend: str = "auto",
-    device: str | None = None,
-    brief: bool = False,
-    known_header: str | None = None,
-    stored: Sequence[str] | None = None,
-) -> Probe:
-    """Ask a node.
-
-    Args:
-        model_path: a file to look for, absolute or with a leading ~/; empty for none.
-        engine: "all", "auto" (up to the first that runs), one engine's name, or "none": what changes from one
-            look to the next, and no more.
-        backend, device: what the worker asks for; a GPU's makes every engine tell its devices.
-        brief: for a table of many nodes; see facts.arguments.
-        known_header, stored: of the model file; see facts.arguments.
+async def probe(connection: Connection, node: Node, **options: Unpack[ProbeOptions]) -> Probe:
+    """Ask a node, for all its engines where `engine` is not given.
 
     Raises:
         NodeFault: the connection or its shell.
     """
-    args = arguments(
-        node,
-        model_path=model_path,
-        engine=engine,
-        backend=backend,
-        device=device,
-        brief=brief,
-        known_header=known_header,
-        stored=stored,
-        # The embedded node is this machine: our own interpreter may well have an engine.
-        pythons=[sys.executable] if connection.embedded else [],
-    )
-    result = await script.run(connection, BODY, args, timeout=LIMIT)
+    # The embedded node is this machine: our own interpreter may well have an engine.
+    pythons = [sys.executable] if connection.embedded else []
+    options.setdefault("engine", "all")
+    result = await script.run(connection, BODY, arguments(node, pythons, **options), timeout=LIMIT)
     lines = result.stdout.split("\n")
     at = lines.index(_SPLIT) if _SPLIT in lines else len(lines)
     return Probe(parse_facts("\n".join(lines[at + 1 :])), tuple(lines[:at]))

@@ -37,9 +37,9 @@ def build_for(found: EngineFound, gpu: Gpu, node_name: str) -> str:
     if found.name == "llama-server":
         return f"{command} --archive FILE   # or URL, of a llama.cpp release built for {gpu.backend}"
     if found.name == "llama-cpp-python":
-        from rbee_ssh.engines.packages import cmake_args
+        from rbee_ssh.engines.packages import CMAKE_ARGS
 
-        switches = cmake_args(gpu.backend)
+        switches = CMAKE_ARGS.get(gpu.backend)
         return f"{f'CMAKE_ARGS={switches} ' if switches else ''}{command} --engine {found.name}"
     return command
 

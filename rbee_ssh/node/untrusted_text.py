@@ -18,11 +18,8 @@ def plain(text: str, limit: int = 4096) -> str:
 
 def clean(text: str, limit: int = 500) -> str:
     """`text` for people: without escape sequences and control characters, cut to `limit` characters."""
-    text = _ANSI.sub("", text[: limit * 4])
-    kept = "".join(
-        " " if c == "\t" else c for c in text if c == "\t" or unicodedata.category(c) not in _UNWANTED
-    )
-    return kept.strip()[:limit]
+    text = _ANSI.sub("", text[: limit * 4]).replace("\t", " ")
+    return "".join(c for c in text if unicodedata.category(c) not in _UNWANTED).strip()[:limit]
 
 
 def integer(text: str | None) -> int | None:

@@ -10,10 +10,9 @@ from urllib.parse import urlsplit
 
 from rbee_ssh.engines.devices import PREFIXES
 from rbee_ssh.engines.packages import (
+    CMAKE_ARGS,
     PACKAGES,
     Package,
-    cmake_args,
-    device_pattern,
     xllamacpp_index,
     xllamacpp_indexes,
 )
@@ -128,7 +127,7 @@ def plan(node: Node, asked: SetupRequest, machine: Machine) -> Plan:
         )
     backend = _backend(node, asked, machine)
     # Apple's wheels and builds have Metal and say so; what they lack on Linux has to be seen.
-    pattern = device_pattern(backend)
+    pattern = "|".join(PREFIXES.get(backend, ()))
     if asked.archive is not None:
         return ArchivePlan(asked.archive, directory(asked.archive), pattern)
     package = PACKAGES[asked.engine]
@@ -179,7 +178,7 @@ def _build_for(backend: str, node: Node, asked: SetupRequest, machine: Machine) 
         )
     if asked.cmake_args:
         return None
-    switches = cmake_args(backend)
+    switches = CMAKE_ARGS.get(backend)
     compiled = f"CMAKE_ARGS={switches} {again} --engine {asked.engine}   (it is compiled there), or   "
     raise _no_build(
         node,

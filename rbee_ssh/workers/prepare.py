@@ -11,7 +11,7 @@ from rbee_ssh.errors import ModelInvalid, ModelNotFound, RbeeError
 from rbee_ssh.models import header
 from rbee_ssh.models.header import CachedHeader
 from rbee_ssh.models.reference import NodeFileRef
-from rbee_ssh.node.choose import Choice, choose_engine, named_engine
+from rbee_ssh.node.choose import Choice, choose_engine
 from rbee_ssh.node.facts import Facts, ModelFile
 from rbee_ssh.node.probe import probe
 from rbee_ssh.ssh.connection import Connection
@@ -103,12 +103,7 @@ async def prepare(pool: ConnectionPool, request: ResolvedRequest, tries: int | N
     records.complain(connection, snapshot)
     await records.remember(pool, node.name, snapshot)
     choice = choose_engine(
-        answer.facts,
-        engine=request.engine,
-        backend=request.backend,
-        device=request.device,
-        node_name=node.name,
-        named=named_engine(node),
+        answer.facts, node, engine=request.engine, backend=request.backend, device=request.device
     )
     model, file = request.model, answer.facts.model or ModelFile(path, "missing")
     if (files := present(request, file)) is not None:

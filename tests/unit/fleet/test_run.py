@@ -48,9 +48,9 @@ def test_noise_before_the_mark_is_left_out(noise: bytes, said: bytes, size: int)
         return pieces.pop(0) if pieces else b""
 
     async def everything() -> bytes:
-        behind = _behind(read, MARK)
-        whole = b""
-        while data := await behind():
+        whole = data = await _behind(read, MARK)
+        while data:
+            data = await read()
             whole += data
         return whole
 

@@ -34,14 +34,8 @@ GIB = 1024**3
 
 def seen(machine: str = "ubuntu-nvidia", *, node: Node = NODE, **also: Any) -> NodeObservation:
     facts = parse_facts((FIXTURES / f"{machine}.txt").read_text())
-    given: dict[str, Any] = {
-        "destination": "gpu1",
-        "shell": 0.01,
-        "forwarding": OPEN,
-        "clock": 0.0,
-        "facts": facts,
-    }
-    return NodeObservation(node, **given | also)
+    observed = NodeObservation(node, "gpu1", shell=0.01, forwarding=OPEN, clock=0.0, facts=facts)
+    return replace(observed, **also)
 
 
 def found(*args: Any, **also: Any) -> dict[str, Check]:
@@ -101,28 +95,18 @@ def test_behind_an_error_nothing_is_tried(error: RbeeError, shell: float | None,
 
 
 @pytest.mark.parametrize(
-    ("listen", "forwarding", "state", "fix"),
+    ("listen", "unix", "tcp", "state", "fix"),
     [
-        (
-            "unix",
-            Forwarding(False, True, 0.1),
-            "failed",
-            'listen = "tcp" for gpu1 in the inventory, or Allow',
-        ),
-        (
-            "unix",
-            Forwarding(False, False, 0.1),
-            "failed",
-            "AllowStreamLocalForwarding yes in its sshd_config",
-        ),
-        ("tcp", Forwarding(True, False, 0.1), "failed", "AllowTcpForwarding yes in its sshd_config"),
-        ("tcp", Forwarding(False, True, 0.1), "ok", None),
-        ("unix", Forwarding(True, False, 0.1), "ok", None),
-        ("unix", Forwarding(), "unknown", None),
+        ("unix", False, True, "failed", 'listen = "tcp" for gpu1 in the inventory, or Allow'),
+        ("unix", False, False, "failed", "AllowStreamLocalForwarding yes in its sshd_config"),
+        ("tcp", True, False, "failed", "AllowTcpForwarding yes in its sshd_config"),
+        ("tcp", False, True, "ok", None),
+        ("unix", True, False, "ok", None),
+        ("unix", None, None, "unknown", None),
     ],
 )
-def test_channels(listen: str, forwarding: Forwarding, state: str, fix: str | None) -> None:
-    check = found(node=replace(NODE, listen=listen), forwarding=forwarding)["forwarding"]
+def test_channels(listen: str, unix: bool | None, tcp: bool | None, state: str, fix: str | None) -> None:
+    check = found(node=replace(NODE, listen=listen), forwarding=Forwarding(unix, tcp))["forwarding"]
     assert check.state == state
     assert (check.fix or "").startswith(fix or "") and bool(check.fix) == bool(fix)
 

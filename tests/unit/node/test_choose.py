@@ -19,7 +19,7 @@ from rbee_ssh.errors import (
     EngineMissing,
     RbeeError,
 )
-from rbee_ssh.inventory import BACKENDS, ENGINES
+from rbee_ssh.inventory import BACKENDS, ENGINES, Node
 from rbee_ssh.node.choose import Choice, choose_engine
 from rbee_ssh.node.facts import Facts, parse_facts
 from rbee_ssh.node.gpus import Gpu
@@ -37,9 +37,9 @@ def machine(name: str) -> Facts:
 
 
 def choose(facts: Facts, **asked: Any) -> Choice:
-    return choose_engine(
-        facts, **{"engine": "auto", "backend": "auto", "device": None, "node_name": "desk", **asked}
-    )
+    keys = {key: asked.pop(key) for key in ("engine_path", "python") if key in asked}
+    options = {"engine": "auto", "backend": "auto", "device": None, **asked}
+    return choose_engine(facts, Node("desk", "10.0.0.1", **keys), **options)
 
 
 def cpu(engine: EngineFound) -> EngineFound:
@@ -81,10 +81,10 @@ def test_what_the_inventory_points_at_is_to_be_changed_there() -> None:
         problems=("/x/python does not run: exit status 126, found but", "nvidia-smi fails"),
     )
     with pytest.raises(EngineMissing) as missing:
-        choose(facts, named=("python",))
+        choose(facts, python="/x/python")
     assert missing.value.message.endswith("; /x/python does not run: exit status 126, found but")
     with pytest.raises(EngineBroken) as broken:
-        choose(Facts(engines=(replace(SERVER, problem="exit status 126"),)), named=("engine_path", "python"))
+        choose(Facts(engines=(replace(SERVER, problem="exit status 126"),)), engine_path="/e", python="/p")
     for error, keys in ((missing, "python"), (broken, "engine_path and python")):
         assert error.value.hint == (
             f"change {keys} of node desk in the inventory, or remove it, then: rbee nodes setup desk"
@@ -95,8 +95,8 @@ def test_a_path_that_is_given_is_meant() -> None:
     """As engines.sh has it when it is asked for one engine; asked for all, it finds the others, too."""
     broken = replace(SERVER, problem="exit status 127")
     with pytest.raises(EngineBroken):
-        choose(Facts(engines=(broken, WHEEL)), named=("engine_path",))
-    assert choose(Facts(engines=(broken, WHEEL)), engine="xllamacpp", named=("engine_path",)).engine is WHEEL
+        choose(Facts(engines=(broken, WHEEL)), engine_path="/e")
+    assert choose(Facts(engines=(broken, WHEEL)), engine="xllamacpp", engine_path="/e").engine is WHEEL
 
 
 def test_llama_server_comes_from_an_archive() -> None:
