@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from rbee_ssh.engines import CACHE_RAM_MIB, CHECKPOINTS
 from rbee_ssh.engines.arguments import pairs
-from rbee_ssh.engines.base import CACHE_RAM_MIB, CHECKPOINTS
 from rbee_ssh.errors import UsageInvalid
 
 MIB = 2**20

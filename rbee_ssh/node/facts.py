@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rbee_ssh.engines import EngineFound
-from rbee_ssh.engines.exit_status import in_words
 from rbee_ssh.inventory import Node
 from rbee_ssh.node import engine_facts, free_memory
 from rbee_ssh.node.engine_facts import PythonFound
@@ -271,6 +270,8 @@ def _tools(one: _Lookup) -> Iterable[str]:
         status = one.number(f"{tool}_failed")
         if status is not None:
             said = one.text(f"{tool}_error")
+            from rbee_ssh.engines.exit_status import in_words
+
             why = "it did not answer in time" if status == 124 else in_words(status)
             yield f"{name} fails, so no GPU is seen: {clean(said or '') or why}"
 

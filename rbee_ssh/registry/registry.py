@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from rbee_ssh.places import state_directory
 from rbee_ssh.registry import worker_entry as entries
-from rbee_ssh.registry.lock import locked
 from rbee_ssh.registry.worker_entry import WorkerEntry
 
 if TYPE_CHECKING:
@@ -221,6 +220,8 @@ class Registry:
 
     @contextmanager
     def _lock(self, *, shared: bool) -> Iterator[None]:
+        from rbee_ssh.registry.storage import locked
+
         _make_private(self.path.parent)
         with locked(
             self.path.with_suffix(".lock"),

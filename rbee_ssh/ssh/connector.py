@@ -20,8 +20,7 @@ from rbee_ssh.ssh import destination
 from rbee_ssh.ssh.connection import Connection
 from rbee_ssh.ssh.destination import MAX_HOPS, Destination
 from rbee_ssh.ssh.lean import asyncssh
-from rbee_ssh.ssh.login import complaint, login
-from rbee_ssh.ssh.quote import words as quoted_words
+from rbee_ssh.ssh.login import login
 
 RETRY_WAITS = (0.2, 0.4)
 # A server that hangs up during a login is alive, and has too many of them at the moment (MaxStartups).
@@ -138,6 +137,8 @@ class Connector:
                 attempts.append(reason(error))
                 dropped = False
                 break
+        from rbee_ssh.ssh.refusals import complaint
+
         said = await complaint(target, self.timeouts) if dropped else ""
         if "MaxStartups" in said:
             raise SessionLimit(
@@ -168,6 +169,8 @@ class Connector:
 
     def _by_hand(self, target: Destination) -> str:
         """The ssh command that goes the same way."""
+        from rbee_ssh.ssh.quote import words as quoted_words
+
         words = ["ssh", "-v", *(["-p", str(target.port)] if target.port != 22 else [])]
         if target.hops:
             ways = [destination.of_hop(hop, self._nodes, hops=("none",)) for hop in target.hops]

@@ -13,7 +13,7 @@ import pytest
 
 from nodekit import Control
 from rbee_ssh.cli.console import Console
-from rbee_ssh.registry.lock import locked
+from rbee_ssh.registry.storage import locked
 
 INFER = ("infer", "--model", "file:///m.gguf", "hi")
 
