@@ -16,7 +16,7 @@ from types import FrameType
 from typing import TypeVar
 
 from rbee_ssh.cli.console import OutputClosed
-from rbee_ssh.cli.signals import SIGNALS, is_first
+from rbee_ssh.cli.entry import SIGNALS, is_first
 from rbee_ssh.errors import Cancelled
 
 T = TypeVar("T")

@@ -37,8 +37,8 @@ def allow(cli: Cli, file: str | None) -> None:
       rbee inventory allow
     """
     from rbee_ssh.inventory.allowed import Allowed, key, sha256
+    from rbee_ssh.inventory.faults import described, details
     from rbee_ssh.inventory.find import findable
-    from rbee_ssh.inventory.syntax import described, details
 
     named = _named(cli, file)
     path, content, keys = findable(named, environ=os.environ, cwd=cli.cwd())

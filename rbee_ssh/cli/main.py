@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rbee_ssh import __version__
-from rbee_ssh.cli import signals
+from rbee_ssh.cli import entry
 from rbee_ssh.cli.context import Cli
 from rbee_ssh.cli.options import LazyGroup
 
@@ -68,7 +68,7 @@ def main() -> None:
     # run_async turns it on again.
     gc.disable()
     status = run(sys.argv[1:])
-    signals.leaving()
+    entry.leaving()
     sys.exit(status)
 
 
@@ -141,10 +141,10 @@ def _catch_signals() -> None:
     """SIGTERM and SIGHUP end us as Ctrl+C does."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        if signals.is_first():
+        if entry.is_first():
             raise KeyboardInterrupt
 
-    for number in signals.SIGNALS:
+    for number in entry.SIGNALS:
         # What the parent ignores stays ignored: SIGHUP under nohup, SIGINT in a script's background job.
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, interrupt)

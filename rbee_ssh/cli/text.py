@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rbee_ssh.errors import RbeeError
-from rbee_ssh.ssh.quote import quote
 
 _COMMAND = re.compile(
     r"(?<![\w./-])rbee ((?:--verbose )?(?:infer|nodes|models|workers|cleanup|cron|tunnel)\b"
@@ -223,4 +222,6 @@ def span(seconds: float) -> str:
 
 def in_inventory(text: str, path: str) -> str:
     """A text whose commands are for the inventory that this command was given by an option."""
+    from rbee_ssh.ssh.quote import quote
+
     return _COMMAND.sub(lambda found: f"rbee --inventory {quote(path)} {found[1]}", text)

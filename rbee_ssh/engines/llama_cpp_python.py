@@ -5,9 +5,8 @@ from __future__ import annotations
 import difflib
 from posixpath import basename
 
-from rbee_ssh.engines import devices
+from rbee_ssh.engines import Engine, Launch, LaunchSettings, devices
 from rbee_ssh.engines.arguments import pairs
-from rbee_ssh.engines.base import Engine, Launch, LaunchSettings
 from rbee_ssh.errors import UsageInvalid
 
 # llama_cpp/server/settings.py of 0.3.36. The server ignores a variable it does not know, so a slip in a

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from posixpath import basename
 
-from rbee_ssh.engines import devices
-from rbee_ssh.engines.base import CACHE_RAM_MIB, CHECKPOINTS, Engine, Launch, LaunchSettings
+from rbee_ssh.engines import CACHE_RAM_MIB, CHECKPOINTS, Engine, Launch, LaunchSettings, devices
 
 # Options that place the model by themselves; ours would contradict them.
 _PLACING = ("--device", "-dev", "--rpc")

@@ -6,8 +6,8 @@ import contextlib
 import re
 from dataclasses import dataclass
 
+from rbee_ssh.engines import CACHE_RAM_MIB, CHECKPOINTS
 from rbee_ssh.engines.arguments import pairs
-from rbee_ssh.engines.base import CACHE_RAM_MIB, CHECKPOINTS
 from rbee_ssh.errors import UsageInvalid
 
 MIB = 2**20

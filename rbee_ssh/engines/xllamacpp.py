@@ -6,9 +6,8 @@ import json
 from pathlib import Path
 from posixpath import basename, join
 
-from rbee_ssh.engines import devices
+from rbee_ssh.engines import CACHE_RAM_MIB, CHECKPOINTS, Engine, Launch, LaunchSettings, devices
 from rbee_ssh.engines.arguments import pairs
-from rbee_ssh.engines.base import CACHE_RAM_MIB, CHECKPOINTS, Engine, Launch, LaunchSettings
 
 
 class XLlamaCpp(Engine):

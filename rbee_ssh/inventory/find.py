@@ -8,13 +8,16 @@ import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rbee_ssh.errors import InventoryInvalid, InventoryNotFound, UsageInvalid
-from rbee_ssh.inventory.allowed import Allowed
-from rbee_ssh.inventory.parse import build, parse
-from rbee_ssh.inventory.syntax import Fault, invalid, load_toml
+from rbee_ssh.inventory.parse import build, load_toml, no_inventory, parse
+from rbee_ssh.inventory.readers import Fault
 from rbee_ssh.inventory.types import Inventory
 from rbee_ssh.wording import quoted
+
+if TYPE_CHECKING:
+    from rbee_ssh.inventory.allowed import Allowed
 
 NAME = "inventory.toml"
 FOUND = f"./{NAME}"
@@ -37,8 +40,16 @@ class InventorySource:
     home: Path | None
     by: str = ""
     found: bool = False
-    listed: Allowed | None = None
+    environ: Mapping[str, str] | None = None  # says where the list is; None: it is not looked at
     allowed: bool = False
+
+    def listed(self) -> Allowed | None:
+        """What the user has allowed."""
+        if self.environ is None:
+            return None
+        from rbee_ssh.inventory.allowed import Allowed
+
+        return Allowed(self.environ)
 
     def inventory(self, text: str) -> Inventory:
         """What `text` says, when it stands in this place.
@@ -70,10 +81,11 @@ class InventorySource:
         Raises as Allowed.
         """
         could_be_found = self.found or (self.by and self.path is not None and self.path.name == NAME)
-        if self.path is None or self.listed is None or not could_be_found or before == after:
+        if self.path is None or not could_be_found or before == after:
             return
-        if not before or self.listed.holds(self.path, before):
-            self.listed.follow(self.path, before, after)
+        listed = self.listed()
+        if listed is not None and (not before or listed.holds(self.path, before)):
+            listed.follow(self.path, before, after)
 
 
 def load(
@@ -115,15 +127,14 @@ def look(
     A file that is named and does not exist is no error here: it may be about to be made.
     """
     home = _home(environ)
-    listed = Allowed(environ)
     if named is not None:
-        return read(_named(named, "--inventory", cwd, home, listed))[0]
+        return read(_named(named, "--inventory", cwd, home, environ))[0]
     if environ.get("RBEE_INVENTORY"):
-        return read(_named(Path(environ["RBEE_INVENTORY"]), "RBEE_INVENTORY", cwd, home, listed))[0]
+        return read(_named(Path(environ["RBEE_INVENTORY"]), "RBEE_INVENTORY", cwd, home, environ))[0]
     users = users_path(environ, home)
     # Whoever stands in ~/.config/rbee, or where links lead from there, has not found a stranger's file.
     if not _same(cwd / NAME, users):
-        source, _ = read(InventorySource(cwd / NAME, FOUND, None, home, found=True, listed=listed))
+        source, _ = read(InventorySource(cwd / NAME, FOUND, None, home, found=True, environ=environ))
         if source.text is not None:
             if not source.allowed:
                 warn(f"using {FOUND}, found in {cwd} and not named")
@@ -185,10 +196,10 @@ def _home(environ: Mapping[str, str]) -> Path | None:
         return None
 
 
-def _named(named: Path, by: str, cwd: Path, home: Path | None, listed: Allowed) -> InventorySource:
+def _named(named: Path, by: str, cwd: Path, home: Path | None, environ: Mapping[str, str]) -> InventorySource:
     if home and named.parts[:1] == ("~",):
         named = home.joinpath(*named.parts[1:])
-    return InventorySource(cwd / named, str(named), None, home, by=by, listed=listed)
+    return InventorySource(cwd / named, str(named), None, home, by=by, environ=environ)
 
 
 def read(draft: InventorySource) -> tuple[InventorySource, bytes]:
@@ -201,7 +212,8 @@ def read(draft: InventorySource) -> tuple[InventorySource, bytes]:
     data = None if draft.path is None else _read(draft.path, draft.file, check=draft.found)
     if draft.path is None or data is None:
         return replace(draft, text=None, allowed=False), b""
-    allowed = draft.found and draft.listed is not None and draft.listed.holds(draft.path, data)
+    listed = draft.listed() if draft.found else None
+    allowed = listed is not None and listed.holds(draft.path, data)
     return replace(draft, text=_text(data, draft.file), allowed=allowed), data
 
 
@@ -237,7 +249,7 @@ def _read(path: Path, file: str, *, check: bool = False) -> bytes | None:
     except ValueError:
         return None  # a NUL in the name: no file has one
     if len(data) > LARGEST:
-        raise invalid(file, [Fault((), f"expected at most {LARGEST // 1024} KiB")])
+        raise no_inventory(file, f"expected at most {LARGEST // 1024} KiB")
     return data
 
 
@@ -252,4 +264,4 @@ def _text(data: bytes, file: str) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise invalid(file, [Fault((), "expected UTF-8 text", line)]) from error
+        raise no_inventory(file, "expected UTF-8 text", line) from error

@@ -8,7 +8,7 @@ from bisect import bisect_left
 from contextlib import suppress
 from dataclasses import dataclass
 
-from rbee_ssh.inventory.syntax import Where
+from rbee_ssh.inventory.readers import Where
 
 DEPTH = 4  # nodes.NAME.tags[0]: nothing deeper is ever reported
 

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from rbee_ssh.errors import InventoryInvalid
 from rbee_ssh.inventory import schema
-from rbee_ssh.inventory.readers import Complain, Reader, kind, name_problem, preset_name_problem
-from rbee_ssh.inventory.syntax import Fault, Where, invalid, load_toml
+from rbee_ssh.inventory.readers import (
+    Complain,
+    Fault,
+    Reader,
+    Where,
+    kind,
+    name_problem,
+    preset_name_problem,
+)
 from rbee_ssh.inventory.types import Inventory, ModelPreset, Node, Timeouts
 from rbee_ssh.wording import nearest, quoted
 
 LOCALHOST = "localhost"
+# tomllib's time grows with the square of a dotted key's parts: an hour for a file of a megabyte.
+DOTS = 300
 _SUGGESTIONS = 100  # faults that get a "did you mean": finding it is slow, and nobody reads on
 
 _PLACES: Mapping[str, Mapping[str, Reader]] = {
@@ -37,6 +49,41 @@ def parse(text: str, path: Path | None, *, file: str | None = None, home: Path |
     """
     file = file or str(path or "the built-in inventory")
     return build(load_toml(text, file), text, path, file=file, home=home)
+
+
+def load_toml(text: str, file: str) -> dict[str, Any]:
+    """The text as TOML, whatever it says.
+
+    Args:
+        file: how errors call it.
+
+    Raises:
+        InventoryInvalid: a syntax error, with its line.
+    """
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.count(".") > DOTS:
+            raise no_inventory(file, f"expected at most {DOTS} dots on a line", number)
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        place = re.search(r" \(at (?:line ([0-9]+), column [0-9]+|end of document)\)$", str(error))
+        what = str(error)[: place.start()] if place else str(error)
+        end = text.rstrip("\n").count("\n") + 1
+        raise no_inventory(
+            file, f"not valid TOML: {what}", int(place[1]) if place and place[1] else end
+        ) from None
+    except RecursionError:
+        raise no_inventory(file, "expected no nesting hundreds of levels deep") from None
+    except ValueError:
+        # Python refuses to read decimal integers of more than 4,300 digits; tomllib lets that through.
+        raise no_inventory(file, "expected no number of thousands of digits") from None
+
+
+def no_inventory(file: str, problem: str, line: int | None = None) -> InventoryInvalid:
+    """The error for a file of which nothing can be understood."""
+    from rbee_ssh.inventory.faults import invalid
+
+    return invalid(file, [Fault((), problem, line)])
 
 
 def build(
@@ -64,6 +111,7 @@ def build(
     timeouts = Timeouts(**reading.table(sections["timeouts"], schema.TIMEOUTS, ("timeouts",)))
     reading.check_jumps(nodes, sections["nodes"])
     if reading.faults:
+        from rbee_ssh.inventory.faults import invalid
         from rbee_ssh.inventory.lines import lines
 
         where = lines(text)

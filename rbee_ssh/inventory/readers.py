@@ -8,12 +8,25 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from rbee_ssh.wording import has_control, nearest, quoted
 
 # Python refuses to write out integers of thousands of digits, which TOML allows in hexadecimal.
 _WRITABLE = 10**20
+
+
+Where = tuple[str | int, ...]  # ("nodes", "a", "tags", 1) is the second tag of node a
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing to mend. An empty `where` is the file itself; `line` counts from 1, None where unknown."""
+
+    where: Where
+    problem: str
+    line: int | None = None
 
 
 class Complain(Protocol):

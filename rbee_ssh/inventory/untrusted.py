@@ -14,8 +14,9 @@ from typing import Any
 
 from rbee_ssh.errors import InventoryUntrusted
 from rbee_ssh.inventory import schema
+from rbee_ssh.inventory.faults import described, details
 from rbee_ssh.inventory.lines import lines
-from rbee_ssh.inventory.syntax import Fault, Where, described, details
+from rbee_ssh.inventory.readers import Fault, Where
 
 # Everything else is refused. Whoever adds a key decides it here, and in the test over the whole schema. A key
 # that starts a program, a listener or a process does not belong here, nor one that is handed to an engine.

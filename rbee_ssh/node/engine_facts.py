@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 from rbee_ssh.engines import NAMES, EngineFound
 from rbee_ssh.engines.devices import PREFIXES, backend_of
-from rbee_ssh.engines.exit_status import in_words
 from rbee_ssh.node.untrusted_text import clean, integer
 
 # "  CUDA0: NVIDIA GeForce RTX 3090 (24149 MiB, 23888 MiB free)"
@@ -157,6 +156,8 @@ def _why(status: int | None, output: Sequence[str]) -> str:
     ours = {124: "it did not answer in time", 125: "it could not be tried without a temporary directory"}
     words = "its exit status did not come back"
     if status is not None:
+        from rbee_ssh.engines.exit_status import in_words
+
         words = ours.get(status) or in_words(status)
     lines = [clean(line) for line in output if clean(line) and not re.match(r"\w+=", line)]
     telling = re.compile(r"error|cannot|not found|built for|not a program|symbol|GLIBC", re.IGNORECASE)

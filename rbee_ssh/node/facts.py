@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TypedDict, Unpack
 
 from rbee_ssh.engines import EngineFound
-from rbee_ssh.engines.exit_status import in_words
 from rbee_ssh.inventory import Node
 from rbee_ssh.node import engine_facts, free_memory
 from rbee_ssh.node.engine_facts import PythonFound
@@ -248,6 +247,8 @@ def _problems(lookup: _Lookup, linger: bool | None, kills: bool | None) -> Itera
     for tool in ("nvidia", "rocm"):
         status = lookup.number(f"{tool}_failed")
         if status is not None:
+            from rbee_ssh.engines.exit_status import in_words
+
             why = "it did not answer in time" if status == 124 else in_words(status)
             yield f"{tool}-smi fails, so no GPU is seen: {lookup.words(f'{tool}_error') or why}"
     user = lookup.text("user") or "$USER"

@@ -17,7 +17,6 @@ from rbee_ssh import files
 from rbee_ssh.concurrency import in_daemon_thread
 from rbee_ssh.places import state_directory
 from rbee_ssh.registry import worker_entry as entries
-from rbee_ssh.registry.lock import locked
 from rbee_ssh.registry.worker_entry import WorkerEntry
 
 if TYPE_CHECKING:
@@ -230,6 +229,8 @@ class Registry:
 
     @contextmanager
     def _lock(self, *, shared: bool) -> Iterator[None]:
+        from rbee_ssh.registry.storage import locked
+
         _make_private(self.path.parent)
         with locked(
             self.path.with_suffix(".lock"),

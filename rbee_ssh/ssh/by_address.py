@@ -16,7 +16,7 @@ from rbee_ssh.errors import RbeeError
 from rbee_ssh.inventory import Node
 from rbee_ssh.ssh import destination, known_hosts
 from rbee_ssh.ssh.destination import Destination
-from rbee_ssh.ssh.login import to_trust
+from rbee_ssh.ssh.refusals import to_trust
 
 PATIENCE = 3.0  # seconds for all names together; a name server that is gone takes longer
 

@@ -20,8 +20,7 @@ from rbee_ssh.ssh import destination
 from rbee_ssh.ssh.connection import Connection
 from rbee_ssh.ssh.destination import MAX_HOPS, Destination
 from rbee_ssh.ssh.lean import asyncssh
-from rbee_ssh.ssh.login import complaint, login
-from rbee_ssh.ssh.quote import ssh_words
+from rbee_ssh.ssh.login import login
 
 RETRY_WAITS = (0.2, 0.4)
 # A server that hangs up during a login is alive, and has too many of them at the moment (MaxStartups).
@@ -133,6 +132,8 @@ class Connector:
                 attempts.append(reason(error))
                 dropped = False
                 break
+        from rbee_ssh.ssh.refusals import complaint
+
         details = target.details | {"attempts": attempts}
         greeting = await complaint(target, self.timeouts) if dropped else ""
         if "MaxStartups" in greeting:
@@ -154,6 +155,8 @@ class Connector:
 
     def _by_hand(self, target: Destination) -> str:
         """The ssh command that goes the same way."""
+        from rbee_ssh.ssh.quote import ssh_words
+
         hops = [destination.of_hop(hop, self._nodes, hops=("none",)).address for hop in target.hops]
         return "ssh -v " + ssh_words(f"{target.user}@{target.alias}", target.port, hops=hops)
 

@@ -18,8 +18,8 @@ from rbee_ssh.ssh.connector import Connector, reason
 from rbee_ssh.ssh.destination import Destination
 from rbee_ssh.ssh.known_hosts import Trusted
 from rbee_ssh.ssh.lean import asyncssh
-from rbee_ssh.ssh.login import host_key_refused
 from rbee_ssh.ssh.quote import quote
+from rbee_ssh.ssh.refusals import host_key_refused
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from rbee_ssh.errors import ApiKeyRejected, RbeeError, RequestRefused, ResponseInvalid, WorkerStalled
 from rbee_ssh.ssh import http
 from rbee_ssh.ssh.connection import ChannelRefused
-from rbee_ssh.workers import chat, ownership
+from rbee_ssh.workers import chat
 from rbee_ssh.workers.chat import ResponseStats
 from rbee_ssh.workers.types import Event, InferRequest, ServingWorker, Started
 
@@ -105,7 +105,7 @@ async def _answer(
         headers={"Authorization": f"Bearer {entry.api_key}", "Content-Type": "application/json"},
         # Lone surrogates (bytes of argv that are not UTF-8) survive as JSON escapes.
         body=json.dumps(body, ensure_ascii=True).encode(),
-        proof=ownership.proof(serving.connection, entry),
+        proof=serving.proof,
     )
     async with contextlib.AsyncExitStack() as stack:
         # llama.cpp's server sends not even a status line before it has the first token.

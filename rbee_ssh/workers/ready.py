@@ -7,13 +7,12 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from rbee_ssh.engines.base import Engine, Readiness
+from rbee_ssh.engines import Engine, Readiness
 from rbee_ssh.errors import ForwardingRefused, ResponseInvalid, WorkerStartTimeout
 from rbee_ssh.ssh import http
 from rbee_ssh.ssh.connection import ChannelRefused, Connection
 from rbee_ssh.ssh.lean import asyncssh
-from rbee_ssh.workers import failures, records
-from rbee_ssh.workers.ownership import own
+from rbee_ssh.workers import records
 from rbee_ssh.workers.records import Record, moved, record_of
 from rbee_ssh.workers.types import LIVE_STATES, ServingWorker
 
@@ -61,11 +60,15 @@ async def until_ready(
     if record.state in ("stopping", "stopped"):
         return None
     if record.state not in LIVE_STATES:
-        raise failures.start_failed(record, connection.name, engine.name)
+        from rbee_ssh.workers.failures import start_failed
+
+        raise start_failed(record, connection.name, engine.name)
     listens = record.state != "starting" and (engine.binds_before_load or record.state != "loading")
     try:
         if not listens:
-            raise failures.start_timeout(record, connection.name, patience, "did not answer")
+            from rbee_ssh.workers.failures import start_timeout
+
+            raise start_timeout(record, connection.name, patience, "did not answer")
         if record.state in ("starting", "loading") or new:
             record = await wait_ready(connection, engine, record, model_bytes, pool.reporter)
             log.info("%s: worker %s is ready", connection.name, record.id)
@@ -107,7 +110,9 @@ async def wait_ready(
         if record.state in ("stopping", "stopped"):
             raise Stopped
         if record.state not in LIVE_STATES:
-            raise failures.start_failed(record, connection.name, engine.name)
+            from rbee_ssh.workers.failures import start_failed
+
+            raise start_failed(record, connection.name, engine.name)
         try:
             if await _says_ready(connection, engine, record):
                 return record
@@ -129,9 +134,9 @@ async def wait_ready(
                 reporter.say(f"loading on {connection.name}: {now - began:.0f} s")
                 last_said = now
             if now - last_progress > patience:
-                raise failures.start_timeout(
-                    record, connection.name, patience, "made no progress with loading"
-                )
+                from rbee_ssh.workers.failures import start_timeout
+
+                raise start_timeout(record, connection.name, patience, "made no progress with loading")
         await asyncio.sleep(min(max((now - began) / 10, SHORTEST_WAIT), LONGEST_WAIT))
 
 
@@ -172,6 +177,9 @@ async def put_right(pool: ConnectionPool, serving: ServingWorker) -> None:
         ForwardingRefused: it has both, so that it must be the SSH server that does not let us through.
         NodeFault: the connection or its shell.
     """
+    from rbee_ssh.workers.ownership import own
+    from rbee_ssh.workers.stop import stop_on
+
     connection, name = serving.connection, serving.entry.id
     record = await record_of(connection, name)
     if record is None or record.state not in ("idle", "busy"):
@@ -182,8 +190,6 @@ async def put_right(pool: ConnectionPool, serving: ServingWorker) -> None:
         raise await forwarding_refused(connection, record)
     lost = "key" if there else "port" if entry.socket is None else "socket"
     pool.reporter.warn(f"worker {name} on {connection.name} has lost its {lost} and is stopped")
-    from rbee_ssh.workers.stop import stop_on
-
     await stop_on(connection, [name], drain=connection.timeouts.drain)
 
 

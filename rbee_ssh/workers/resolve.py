@@ -19,7 +19,7 @@ from rbee_ssh.models.reference import LocalFileRef, NodeFileRef, Ref, UrlRef, pa
 from rbee_ssh.workers.types import WorkerRequest
 
 if TYPE_CHECKING:
-    from rbee_ssh.engines.base import EngineFound
+    from rbee_ssh.engines import EngineFound
     from rbee_ssh.models.deliver import Source
     from rbee_ssh.models.header import CachedHeader
     from rbee_ssh.models.remote import Remote

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from rbee_ssh import engines
-from rbee_ssh.engines.base import Engine, Launch, LaunchSettings
+from rbee_ssh.engines import Engine, Launch, LaunchSettings
 from rbee_ssh.errors import RbeeError, WorkerStartFailed
 from rbee_ssh.node.scripts import LIB, LOOK, SUPERVISE, compose, source
 from rbee_ssh.ssh.connection import Connection

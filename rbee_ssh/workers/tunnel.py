@@ -18,16 +18,14 @@ from pathlib import Path
 
 from rbee_ssh.errors import RbeeError, UsageInvalid, WorkerUnknown
 from rbee_ssh.inventory import Inventory
-from rbee_ssh.registry import WorkerEntry
-from rbee_ssh.ssh.connection import ChannelRefused, Connection
+from rbee_ssh.ssh.connection import ChannelRefused
 from rbee_ssh.ssh.pool import ConnectionPool
 from rbee_ssh.workers import records
 from rbee_ssh.workers.listing import find_worker
-from rbee_ssh.workers.ownership import proof
 from rbee_ssh.workers.proxy import UpstreamChannel, served
 from rbee_ssh.workers.records import record_of
 from rbee_ssh.workers.resolve import resolve_all
-from rbee_ssh.workers.types import WorkerRequest
+from rbee_ssh.workers.types import ServingWorker, WorkerRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +41,11 @@ class TunnelInfo:
 class _Target:
     """The worker behind the tunnel, replaced when it is gone."""
 
-    def __init__(
-        self, pool: ConnectionPool, connection: Connection, entry: WorkerEntry, request: WorkerRequest
-    ):
+    def __init__(self, pool: ConnectionPool, serving: ServingWorker, request: WorkerRequest) -> None:
         self._pool = pool
         self._request = request
         self._lock = asyncio.Lock()
-        self.connection = connection
-        self.entry = entry
+        self._serving = serving
 
     @contextlib.asynccontextmanager
     async def channel(self) -> AsyncIterator[UpstreamChannel]:
@@ -62,28 +57,29 @@ class _Target:
         """
         async with contextlib.AsyncExitStack() as stack:
             for last in (False, False, True):
-                connection, entry = self.connection, self.entry
+                serving = self._serving
+                connection, entry = serving.connection, serving.entry
                 try:
-                    stream = connection.stream(entry.socket, entry.port, proof(connection, entry))
+                    stream = connection.stream(entry.socket, entry.port, serving.proof)
                     reader, writer = await stack.enter_async_context(stream)
                     break
                 except (ChannelRefused, RbeeError):
                     if last:
                         raise
-                await self._next(entry)
+                await self._next(serving)
             yield UpstreamChannel(connection, entry.api_key, reader, writer)
 
-    async def _next(self, gone: WorkerEntry) -> None:
+    async def _next(self, gone: ServingWorker) -> None:
         from rbee_ssh.workers.start import acquire
 
         async with self._lock:
-            if self.entry is not gone:
+            if self._serving is not gone:
                 return  # somebody else's connection has been here
             # Resolved anew: a preset's file may have changed since.
-            serving = await acquire(self._pool, resolve_all(self._request, self._pool.inventory))
-            self.connection, self.entry = serving.connection, serving.entry
-            if self.entry.id != gone.id:
-                self._pool.reporter.say(f"worker {gone.id} is gone; {self.entry.id} serves now")
+            self._serving = await acquire(self._pool, resolve_all(self._request, self._pool.inventory))
+            old, new = gone.entry.id, self._serving.entry.id
+            if old != new:
+                self._pool.reporter.say(f"worker {old} is gone; {new} serves now")
 
 
 async def tunnel(
@@ -105,7 +101,8 @@ async def tunnel(
     if record is None:
         raise WorkerUnknown(f"worker {named.id} ended just now", hint="rbee workers list")
     request = _request_of(record, named.node, pool.inventory)
-    target = _Target(pool, connection, records.entry(record, named.node), request)
+    serving = ServingWorker(connection, records.entry(record, named.node), reused=True)
+    target = _Target(pool, serving, request)
     key = secrets.token_hex(24)
     async with served(target.channel, key, port) as bound:
         with _header_file(key) as path:

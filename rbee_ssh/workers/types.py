@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rbee_ssh.registry import WorkerEntry
-    from rbee_ssh.ssh.connection import Connection
+    from rbee_ssh.ssh.connection import Connection, Proof
 
 STATES = ("starting", "loading", "idle", "busy", "stopping", "stopped", "failed", "dead", "unknown")
 LIVE_STATES = frozenset({"starting", "loading", "idle", "busy", "stopping"})
@@ -90,6 +91,16 @@ class ServingWorker:
     connection: Connection
     entry: WorkerEntry
     reused: bool
+
+    @property
+    def proof(self) -> Proof | None:
+        """What the connection is to ask before it lets anybody write to the worker; None where nobody else
+        can have put anything into its place."""
+        if self.entry.private:
+            return None
+        from rbee_ssh.workers.ownership import own
+
+        return partial(own, self.connection, self.entry)
 
 
 @dataclass(frozen=True, slots=True)

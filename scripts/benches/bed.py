@@ -17,7 +17,7 @@ from nodekit import Control, LabNode, NodeLab
 from nodekit.control import rbee_path
 from nodekit.engines import Engines, visible_directories
 from rbee_ssh import engines as known_engines
-from rbee_ssh.engines.base import LaunchSettings
+from rbee_ssh.engines import LaunchSettings
 from rbee_ssh.ssh.quote import quote, words
 from rbee_ssh.workers import chat
 from rbee_ssh.workers.resolve import DEFAULT_CONTEXT

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from nodekit import Control
-from rbee_ssh.registry.lock import locked
+from rbee_ssh.registry.storage import locked
 
 INFER = ("infer", "--model", "file:///m.gguf", "hi")
 

@@ -167,7 +167,7 @@ def client_ids(path: Path, processes: int) -> None:
 
 def hold(path: Path, mode: str) -> None:
     """Holds the registry until stdin ends."""
-    from rbee_ssh.registry.lock import locked
+    from rbee_ssh.registry.storage import locked
 
     lock = path.with_suffix(".lock")
     shared = mode == "shared"

@@ -24,9 +24,8 @@ from hypothesis.strategies import SearchStrategy
 import rbee_ssh
 from rbee_ssh.registry import Registry, WorkerEntry, default_path
 from rbee_ssh.registry import worker_entry as entries
-from rbee_ssh.registry.lock import LockHolder, parse_holder, refusal
 from rbee_ssh.registry.registry import MAX_FACTS
-from rbee_ssh.registry.storage import Foreign, parse
+from rbee_ssh.registry.storage import Foreign, LockHolder, parse, parse_holder, refusal
 from rbee_ssh.registry.worker_entry import MAX_REQUESTS, decode, encode
 
 ENTRY = WorkerEntry(

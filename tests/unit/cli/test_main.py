@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
+from rbee_ssh.cli.entry import ECHO
 from rbee_ssh.cli.event_loop import GRACE
-from rbee_ssh.cli.signals import ECHO
 
 PROBE = Path(__file__).with_name("probe.py")
 

@@ -10,8 +10,8 @@ import pytest
 from rbee_ssh.errors import InventoryInvalid, InventoryNotFound, InventoryUntrusted, UsageInvalid
 from rbee_ssh.inventory import Inventory, load
 from rbee_ssh.inventory.allowed import Allowed
+from rbee_ssh.inventory.faults import dotted
 from rbee_ssh.inventory.find import LARGEST, findable
-from rbee_ssh.inventory.syntax import dotted
 
 
 class Place:

@@ -6,7 +6,7 @@ import tomllib
 import pytest
 
 from rbee_ssh.inventory import parse, schema
-from rbee_ssh.inventory.syntax import dotted
+from rbee_ssh.inventory.faults import dotted
 from rbee_ssh.inventory.untrusted import DECIDES, FOUND_MAY, owner_problem, set_too_much
 
 

@@ -14,7 +14,7 @@ from rbee_ssh.inventory import Node
 from rbee_ssh.ssh import destination, known_hosts, trust
 from rbee_ssh.ssh.known_hosts import Trusted
 from rbee_ssh.ssh.lean import asyncssh
-from rbee_ssh.ssh.login import host_key_refused
+from rbee_ssh.ssh.refusals import host_key_refused
 from rbee_ssh.ssh.trust import PresentedKey
 
 

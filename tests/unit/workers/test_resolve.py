@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rbee_ssh.engines.base import EngineFound
+from rbee_ssh.engines import EngineFound
 from rbee_ssh.errors import BackendInvalid, ModelNotFound, UsageInvalid
 from rbee_ssh.inventory import Inventory, ModelPreset, Node
 from rbee_ssh.workers.resolve import DEFAULT_CONTEXT, FilesOnNode, ResolvedRequest, match, resolve

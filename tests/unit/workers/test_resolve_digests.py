@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rbee_ssh.engines.base import EngineFound
+from rbee_ssh.engines import EngineFound
 from rbee_ssh.inventory import Inventory, ModelPreset, Node
 from rbee_ssh.models.reference import LocalFileRef
 from rbee_ssh.workers.resolve import FilesOnNode, Model, ResolvedRequest, match, resolve

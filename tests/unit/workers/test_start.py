@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from rbee_ssh.engines.base import Launch
+from rbee_ssh.engines import Launch
 from rbee_ssh.workers.start import run_sh, socket_path
 
 SHOW = (
