@@ -190,7 +190,8 @@ def test_a_home_on_a_network_filesystem_holds_no_socket(
     path = socket_of(control)
     assert path.startswith("/tmp/rbee.")
     registry = json.loads((control.home / ".local/state/rbee/registry.json").read_text())
-    assert registry["workers"] and not registry["private"]
+    assert len(registry["workers"]) == 1
+    assert not registry.get("private")
 
 
 def test_a_state_directory_that_somebody_made_before_is_refused(
