@@ -173,7 +173,7 @@ async def prepare(
         known_header=known.stamp if known else "",
         sums=_sums(source, remote),
     )
-    look = records.parse(answer.look)
+    look = records.parse(answer.snapshot)
     complain(connection, look)
     remember(pool, node.name, look)
     choice = choose_engine(
