@@ -6,7 +6,7 @@ RbeeError
 │   ├── NodeUnknown · NodeExists · KeyNotFound · SshConfigInvalid
 │   ├── WorkerUnknown · UsageInvalid
 │   └── ModelRefInvalid · BackendInvalid · DeviceInvalid
-├── NodeFault                     exit 1: the way to the node
+├── NodeFault                     exit 1: the connection to the node
 │   ├── NodeUnreachable · AuthFailed · JumpFailed · SessionLimit
 │   ├── HostKeyUnknown · HostKeyChanged
 │   └── ForwardingRefused · ShellUnusable · NodeLocked · ConnectionLost
@@ -24,7 +24,7 @@ RbeeError
 ├── Cancelled                     exit 130
 └── Unexpected                    exit 1: a bug
 
-When each comes is told in docs/architecture.md, "Errors". Whoever raises keeps secrets out of all that is
+When each comes stands in docs/architecture.md, "Errors". Whoever raises keeps secrets out of all that is
 given to it. What a node sent is cleaned of control characters when it is printed (cli/console.py), not here.
 """
 
@@ -107,7 +107,7 @@ class DeviceInvalid(UsageFault): ...
 
 
 class NodeFault(RbeeError):
-    """The way to the node: network, authentication, host keys, forwarding, shell."""
+    """The connection to the node: network, authentication, host keys, forwarding, shell."""
 
 
 class NodeUnreachable(NodeFault): ...

@@ -45,8 +45,8 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 
     # The case and the choice between - and _ are the commonest slips, and difflib counts them fully.
     plain = {name.lower().replace("-", "_"): name for name in known}
-    found = get_close_matches(word[:100].lower().replace("-", "_"), plain, n=1, cutoff=0.6)
-    return plain[found[0]] if found else None
+    close = get_close_matches(word[:100].lower().replace("-", "_"), plain, n=1, cutoff=0.6)
+    return plain[close[0]] if close else None
 
 
 def without_secrets(url: str) -> str:
@@ -54,18 +54,18 @@ def without_secrets(url: str) -> str:
 
     A URL of the web counts as one with too few slashes, too. A checksum in the fragment stays.
     """
-    found = _START.match(url)
-    if not found:
+    match = _START.match(url)
+    if not match:
         return url
-    rest = url[found.end() :]
+    rest = url[match.end() :]
     if _UNQUOTED.match(rest):
         rest = rest.rpartition("@")[2]
     place, *_ = re.split(r"[?#]", rest, maxsplit=1)
     authority, slash, path = place.partition("/")
     checksum = _CHECKSUM.search(url)
-    return found[0] + authority.rpartition("@")[2] + slash + path + (checksum[0] if checksum else "")
+    return match[0] + authority.rpartition("@")[2] + slash + path + (checksum[0] if checksum else "")
 
 
 def without_url_secrets(text: str) -> str:
     """A text of somebody else's, with each URL in it as `without_secrets` leaves it."""
-    return _QUERY.sub(r"\1", _URL.sub(lambda found: without_secrets(found[0]), text))
+    return _QUERY.sub(r"\1", _URL.sub(lambda match: without_secrets(match[0]), text))

@@ -203,9 +203,9 @@ def main(argv: Sequence[str]) -> int:
     except SettingError as error:
         return say(str(error), EX_USAGE)
     if settings["device_prefixes"]:
-        found = [str(device["name"]) for device in xllamacpp.get_device_info()]
-        if not any(name.startswith(tuple(settings["device_prefixes"])) for name in found):
-            return say(f"no {settings['backend']} device; this build sees {', '.join(found)}", EX_UNAVAILABLE)
+        names = [str(device["name"]) for device in xllamacpp.get_device_info()]
+        if not any(name.startswith(tuple(settings["device_prefixes"])) for name in names):
+            return say(f"no {settings['backend']} device; this build sees {', '.join(names)}", EX_UNAVAILABLE)
     try:
         server = xllamacpp.Server(params)  # returns once the model is loaded
     except RuntimeError as error:

@@ -34,21 +34,21 @@ async def try_nodes(
 ) -> dict[str, ProbeResult]:
     """Connect to these nodes, all at the same time, and ask what they have; `on_node` gets it as it comes.
 
-    Several are tried once each, a single one as often as the inventory, as it would be with them, says.
+    Several are tried once each, a single one as often as the inventory says, which has them already.
     """
 
-    async def result(wire: Connector, name: str) -> ProbeResult:
-        result = await _try(wire, inventory.nodes[name], tries=None if len(names) == 1 else 1)
+    async def result(connector: Connector, name: str) -> ProbeResult:
+        result = await _try(connector, inventory.nodes[name], tries=None if len(names) == 1 else 1)
         on_node(result)
         return result
 
     return await _each(inventory, names, result)
 
 
-async def _try(wire: Connector, node: Node, tries: int | None) -> ProbeResult:
+async def _try(connector: Connector, node: Node, tries: int | None) -> ProbeResult:
     try:
         check_keys(node)
-        connection = await wire.connect(node, tries=tries)
+        connection = await connector.connect(node, tries=tries)
         try:
             facts = (await probe(connection, node)).facts
         finally:
@@ -63,9 +63,9 @@ async def _try(wire: Connector, node: Node, tries: int | None) -> ProbeResult:
 async def fetch_keys(inventory: Inventory, names: Sequence[str]) -> dict[str, PresentedKey | RbeeError]:
     """The host keys of these nodes, or why one did not come. Nothing is written."""
 
-    async def key(wire: Connector, name: str) -> PresentedKey | RbeeError:
+    async def key(connector: Connector, name: str) -> PresentedKey | RbeeError:
         try:
-            return await trust.fetch(wire, inventory.nodes[name])
+            return await trust.fetch(connector, inventory.nodes[name])
         except RbeeError as error:
             return error
 
@@ -75,8 +75,8 @@ async def fetch_keys(inventory: Inventory, names: Sequence[str]) -> dict[str, Pr
 async def _each(
     inventory: Inventory, names: Sequence[str], ask: Callable[[Connector, str], Coroutine[Any, Any, T]]
 ) -> dict[str, T]:
-    wire = Connector(inventory.nodes, inventory.timeouts)
+    connector = Connector(inventory.nodes, inventory.timeouts)
     try:
-        return dict(zip(names, await gather_or_cancel(ask(wire, name) for name in names), strict=True))
+        return dict(zip(names, await gather_or_cancel(ask(connector, name) for name in names), strict=True))
     finally:
-        await wire.close()
+        await connector.close()

@@ -56,7 +56,7 @@ async def _observe(pool: ConnectionPool, name: str) -> NodeObservation:
         before = time.time()
         answer = await probe(connection, node)
         seen.facts = answer.facts
-        seen.problem = records.parse(answer.look).problem
+        seen.problem = records.parse(answer.snapshot).problem
         seen.clock = clock_ahead(before, time.time(), answer.facts.clock)
     except RbeeError as error:
         seen.error = error

@@ -70,7 +70,7 @@ async def ask(
     name = connection.name
     engine = "all" if earlier is None else "none"
     answer = await probe(connection, pool.inventory.nodes[name], engine=engine, brief=True)
-    seen, facts = records.parse(answer.look), answer.facts
+    seen, facts = records.parse(answer.snapshot), answer.facts
     if earlier is not None:
         facts = replace(
             facts,

@@ -61,7 +61,7 @@ def choose_engine(facts: Facts, node: Node, *, engine: str, backend: str, device
     if backend in ("auto", "cpu"):
         chosen, resolved = running[0], _best(facts, running[0]) if backend == "auto" else "cpu"
     else:
-        able = [found for found in running if _can(facts, found, backend)]
+        able = [candidate for candidate in running if _can(facts, candidate, backend)]
         if not able:
             raise _unavailable(facts, running, backend, node.name)
         chosen, resolved = able[0], backend
@@ -71,6 +71,7 @@ def choose_engine(facts: Facts, node: Node, *, engine: str, backend: str, device
 
 
 def _running(facts: Facts, engine: str, node: Node) -> Sequence[EngineFound]:
+    node_name = node.name
     if engine == "auto" and node.engine_path is not None:  # a path that was given is meant (engines.sh)
         engine = "llama-server"
     what, part = ("llama.cpp server", "") if engine == "auto" else (engine, engine)
@@ -80,22 +81,22 @@ def _running(facts: Facts, engine: str, node: Node) -> Sequence[EngineFound]:
         early = ENDED_EARLY in facts.problems
         broken = [text for text in facts.problems if text == ENDED_EARLY or " does not run: " in text]
         raise EngineMissing(
-            f"no {what} on {node.name}"
+            f"no {what} on {node_name}"
             + (f"; looked for {'; '.join(looked)}" if looked else "")
-            + "".join(f"; {one}" for one in broken),
-            hint=f"rbee nodes run {shlex.quote(node.name)} -- ulimit -a   # what may its login use?"
+            + "".join(f"; {text}" for text in broken),
+            hint=f"rbee nodes run {shlex.quote(node_name)} -- ulimit -a   # what may its login use?"
             if early
             else _hint(engine, node),
-            details={"node": node.name, "engine": engine, "looked": looked, "problems": list(facts.problems)},
+            details={"node": node_name, "engine": engine, "looked": looked, "problems": list(facts.problems)},
         )
     running = [found for found in present if found.problem is None]
     if not running:
         first = present[0]
         raise EngineBroken(
-            f"{first.name} on {node.name} does not run: {first.path}: {first.problem}",
+            f"{first.name} on {node_name} does not run: {first.path}: {first.problem}",
             hint=_hint("auto", node),
             details={
-                "node": node.name,
+                "node": node_name,
                 "engines": [{"name": e.name, "path": e.path, "problem": e.problem} for e in present],
             },
         )
@@ -112,21 +113,21 @@ def _hint(engine: str, node: Node) -> str:
     return f"change {named} of node {node.name} in the inventory, or remove it, then: {fix}"
 
 
-def _best(facts: Facts, found: EngineFound) -> str:
+def _best(facts: Facts, engine: EngineFound) -> str:
     """What "auto" comes to: the engine's GPU backend that the node serves, the CPU when there is none."""
     for backend in PREFIXES:
-        if _can(facts, found, backend) and found.backends:
+        if _can(facts, engine, backend) and engine.backends:
             return backend
     # A GPU of a kind that rbee has no word for, or an engine that did not tell: it decides by itself.
-    if any(not name.startswith(NOT_A_GPU) for name in found.devices) or (facts.gpus and not found.backends):
+    if any(not name.startswith(NOT_A_GPU) for name in engine.devices) or (facts.gpus and not engine.backends):
         return "auto"
     return "cpu"
 
 
-def _can(facts: Facts, found: EngineFound, backend: str) -> bool:
-    if found.devices:
-        return any(backend_of(name) == backend for name in found.devices)
-    if found.backends and backend not in found.backends:
+def _can(facts: Facts, engine: EngineFound, backend: str) -> bool:
+    if engine.devices:
+        return any(backend_of(name) == backend for name in engine.devices)
+    if engine.backends and backend not in engine.backends:
         return False
     return bool(_suitable(facts, backend))
 
@@ -136,31 +137,33 @@ def _suitable(facts: Facts, backend: str) -> Sequence[Gpu]:
     return [gpu for gpu in facts.gpus if backend in (gpu.backend, "vulkan")]
 
 
-def _only(found: EngineFound, backend: str) -> str | None:
+def _only(engine: EngineFound, backend: str) -> str | None:
     """All of the backend's devices by their indices, where the engine has devices of others too."""
-    backends = [backend_of(name) for name in found.devices]
+    backends = [backend_of(name) for name in engine.devices]
     count = backends.count(backend)
     if not count or not set(backends) - {backend, None}:
         return None
     return ",".join(map(str, range(count)))
 
 
-def _check_device(facts: Facts, found: EngineFound, backend: str, device: str | None, node_name: str) -> None:
+def _check_device(
+    facts: Facts, engine: EngineFound, backend: str, device: str | None, node_name: str
+) -> None:
     if device is None:
         return
     if backend == "cpu":
         raise DeviceInvalid(
-            f"device {device} was asked for, but {found.name} on {node_name} computes on the CPU",
+            f"device {device} was asked for, but {engine.name} on {node_name} computes on the CPU",
             hint="leave --device out",
         )
-    names = [name for name in found.devices if backend_of(name) == backend]
+    names = [name for name in engine.devices if backend_of(name) == backend]
     names = names or [gpu.name for gpu in _suitable(facts, backend)]
     missing = [index for index in device.split(",") if int(index) >= len(names)]
     if names and missing:
         present = ", ".join(f"{index} ({name})" for index, name in enumerate(names))
         raise DeviceInvalid(
             f"{node_name} has no device {', '.join(missing)} for {backend}; it has {present}",
-            hint=f"--device {','.join(map(str, range(len(names))))}",
+            hint=f"--device {','.join(str(index) for index in range(len(names)))}",
             details={"node": node_name, "backend": backend, "devices": names},
         )
 
@@ -170,13 +173,13 @@ def _unavailable(
 ) -> BackendUnavailable:
     has = listed(gpu.name for gpu in facts.gpus) or "no GPU that its drivers' tools show"
     can = "; ".join(
-        f"{one.name} ({one.path}) computes on {listed(one.backends) or 'what it does not tell'}"
-        for one in running
+        f"{engine.name} ({engine.path}) computes on {listed(engine.backends) or 'what it does not tell'}"
+        for engine in running
     )
     broken = [problem for problem in facts.problems if "-smi" in problem]
     return BackendUnavailable(
         f"{node_name} cannot compute on {backend}: it has {has}; {can}"
-        + "".join(f"; {one}" for one in broken),
+        + "".join(f"; {text}" for text in broken),
         hint="--backend cpu runs the model on the CPU",
         details={
             "node": node_name,
@@ -187,13 +190,13 @@ def _unavailable(
     )
 
 
-def _unused_gpu(facts: Facts, found: EngineFound, node_name: str) -> str | None:
-    if not facts.gpus or not found.backends or _best(facts, found) != "cpu":
+def _unused_gpu(facts: Facts, engine: EngineFound, node_name: str) -> str | None:
+    if not facts.gpus or not engine.backends or _best(facts, engine) != "cpu":
         return None
     from rbee_ssh.node.remedies import build_for
 
     gpu = facts.gpus[0]
     return (
-        f"{node_name} has {gpu.name}, but its {found.name} is a build for the CPU only and runs there; "
-        f"for the GPU: {build_for(found, gpu, node_name)}"
+        f"{node_name} has {gpu.name}, but its {engine.name} is a build for the CPU only and runs there; "
+        f"for the GPU: {build_for(engine, gpu, node_name)}"
     )

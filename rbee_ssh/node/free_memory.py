@@ -37,10 +37,10 @@ def macos(sysctl: Iterable[str], vm_stat: Iterable[str]) -> tuple[int | None, in
     total = next((integer(line.split(":", 1)[1]) for line in sysctl if line.startswith("hw.memsize:")), None)
     size, pages = None, 0
     for line in vm_stat:
-        if found := re.search(r"page size of ([0-9]{1,9}) bytes", line):
-            size = int(found[1])
-        elif found := re.match(r"Pages (free|inactive|speculative):\s*([0-9]{1,15})\.?$", line.strip()):
-            pages += int(found[2])
+        if match := re.search(r"page size of ([0-9]{1,9}) bytes", line):
+            size = int(match[1])
+        elif match := re.match(r"Pages (free|inactive|speculative):\s*([0-9]{1,15})\.?$", line.strip()):
+            pages += int(match[2])
     return total, None if size is None else _least(size * pages, total)
 
 

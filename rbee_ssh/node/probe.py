@@ -1,4 +1,4 @@
-"""Everything a command wants to know of a node, in one round trip: facts, and the workers' records."""
+"""All that a command asks of a node, in one round trip: facts, and the workers' records."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rbee_ssh.ssh import script
 from rbee_ssh.ssh.connection import Connection
 from rbee_ssh.ssh.script import Script
 
-# Seconds: what facts.sh gives its programs (`enough`), and some more for a slow node and the way there.
+# Seconds: what facts.sh gives its programs (`enough`), and some more for a slow node and connection.
 LIMIT = 30.0
 _SPLIT = "section\tfacts"
 BODY = Script(
@@ -31,10 +31,10 @@ BODY = Script(
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Facts, and the lines that look.sh printed (read by the workers room)."""
+    """Facts, and the lines that snapshot.sh printed, for workers/records.py."""
 
     facts: Facts
-    look: tuple[str, ...]
+    snapshot: tuple[str, ...]
 
 
 async def probe(connection: Connection, node: Node, **options: Unpack[ProbeOptions]) -> Probe:

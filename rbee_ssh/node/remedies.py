@@ -24,23 +24,23 @@ def state_dir(problem: str) -> str:
 
 
 def install(engine: str, node_name: str) -> str:
-    """How the node gets the engine that was asked for; "auto" is the shortest way to one."""
+    """How the node gets the engine that was asked for; "auto": the one that takes the least."""
     command = f"rbee nodes setup {shlex.quote(node_name)}"
     if engine == "llama-server":
         return f"{command} --archive FILE   # or URL, of a llama.cpp release; or leave --engine out"
     return command if engine in ("auto", "xllamacpp") else f"{command} --engine {engine}"
 
 
-def build_for(found: EngineFound, gpu: Gpu, node_name: str) -> str:
+def build_for(engine: EngineFound, gpu: Gpu, node_name: str) -> str:
     """How this engine becomes one that can use `gpu`."""
     command = f"rbee nodes setup {shlex.quote(node_name)}"
-    if found.name == "llama-server":
+    if engine.name == "llama-server":
         return f"{command} --archive FILE   # or URL, of a llama.cpp release built for {gpu.backend}"
-    if found.name == "llama-cpp-python":
+    if engine.name == "llama-cpp-python":
         from rbee_ssh.engines.packages import CMAKE_ARGS
 
         switches = CMAKE_ARGS.get(gpu.backend)
-        return f"{f'CMAKE_ARGS={switches} ' if switches else ''}{command} --engine {found.name}"
+        return f"{f'CMAKE_ARGS={switches} ' if switches else ''}{command} --engine {engine.name}"
     return command
 
 

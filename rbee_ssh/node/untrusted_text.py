@@ -24,5 +24,5 @@ def clean(text: str, limit: int = 500) -> str:
 
 def integer(text: str | None) -> int | None:
     """A whole number of at most 18 digits, "[N/A]" and the like being None. "24564 MiB" is 24564."""
-    found = re.match(r"\s*([0-9]{1,18})(?:\s|$)", text or "", re.ASCII)
-    return int(found[1]) if found else None
+    match = re.match(r"\s*([0-9]{1,18})(?:\s|$)", text or "", re.ASCII)
+    return int(match[1]) if match else None

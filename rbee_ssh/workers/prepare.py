@@ -99,7 +99,7 @@ async def prepare(pool: ConnectionPool, request: ResolvedRequest, tries: int | N
         known_header=cached.stamp if cached else "",
         stored=request.stored_sums,
     )
-    snapshot = records.parse(answer.look)
+    snapshot = records.parse(answer.snapshot)
     records.complain(connection, snapshot)
     await records.remember(pool, node.name, snapshot)
     choice = choose_engine(
