@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import stat
-import subprocess
-import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -414,11 +412,6 @@ def test_threads_of_one_process_do_not_lose_updates(registry: Registry) -> None:
 )
 def test_default_path(environ: dict[str, str], path: str) -> None:
     assert default_path(environ) == Path(path)
-
-
-def test_importing_the_registry_imports_no_tinydb() -> None:
-    code = "import sys, rbee_ssh.registry; sys.exit('tinydb' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_a_signature_is_read_as_it_was_written() -> None:
