@@ -12,6 +12,7 @@ import pytest
 
 from nodekit import Control, LabNode, NodeLab, fuzz
 from nodekit.engines import Engines, visible_directories
+from rbee_ssh.cli import entry  # noqa: F401 # it leaves Ctrl+C to the system, once: below it comes back
 
 fuzz.profile()
 

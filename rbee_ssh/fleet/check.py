@@ -14,7 +14,7 @@ from rbee_ssh.errors import RbeeError, ResponseInvalid
 from rbee_ssh.node import scripts
 from rbee_ssh.node.checks import Check, Forwarding, NodeObservation, checks, clock_ahead
 from rbee_ssh.node.probe import probe
-from rbee_ssh.node.remedies import ssh_words
+from rbee_ssh.node.remedies import ssh_words_of
 from rbee_ssh.node.untrusted_text import integer
 from rbee_ssh.ssh import script
 from rbee_ssh.ssh.connection import ChannelRefused, Connection
@@ -41,7 +41,7 @@ async def check_nodes(
 
 async def _observe(pool: ConnectionPool, name: str) -> NodeObservation:
     node = pool.inventory.nodes[name]
-    seen = NodeObservation(node, None if node.embedded else ssh_words(node, pool.inventory.nodes))
+    seen = NodeObservation(node, None if node.embedded else ssh_words_of(node, pool.inventory.nodes))
     began = time.monotonic()
     try:
         connection = await pool.connect(name, tries=1)

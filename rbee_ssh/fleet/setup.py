@@ -14,7 +14,7 @@ from rbee_ssh.inventory import Node
 from rbee_ssh.models.fetch import GET
 from rbee_ssh.node.facts import Facts
 from rbee_ssh.node.probe import probe
-from rbee_ssh.node.remedies import ssh_words
+from rbee_ssh.node.remedies import ssh_words_of
 from rbee_ssh.node.scripts import source
 from rbee_ssh.provision.plan import ArchivePlan, Machine, Plan, SetupRequest, matches, plan
 from rbee_ssh.ssh import script
@@ -62,7 +62,7 @@ async def _setup(pool: ConnectionPool, node: Node, asked: SetupRequest, prefix: 
     base = pool.inventory.path.parent if pool.inventory.path else Path()
     own_recipes = recipes.load(node.name, node.setup, base)
     connection = await pool.connect(node.name)
-    words = "" if node.embedded else ssh_words(node, pool.inventory.nodes)
+    words = "" if node.embedded else ssh_words_of(node, pool.inventory.nodes)
     async with session(node, connection, pool.wire, pool.reporter, ssh=words, prefix=prefix) as opened:
         for recipe in own_recipes:
             await opened.run(recipes.run, recipe)

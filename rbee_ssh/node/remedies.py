@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from rbee_ssh.engines import EngineFound
 from rbee_ssh.inventory import Node
 from rbee_ssh.node.gpus import Gpu
-from rbee_ssh.ssh.quote import words
+from rbee_ssh.ssh.quote import ssh_words
 
 
 def on_node(destination: str | None, command: str) -> str:
@@ -44,7 +44,7 @@ def build_for(engine: EngineFound, gpu: Gpu, node_name: str) -> str:
     return command
 
 
-def ssh_words(node: Node, nodes: Mapping[str, Node]) -> str:
+def ssh_words_of(node: Node, nodes: Mapping[str, Node]) -> str:
     """What a user types behind `ssh` to get to a node. `nodes`: the inventory's, which a hop may name."""
 
     def address(there: Node) -> str:
@@ -54,9 +54,4 @@ def ssh_words(node: Node, nodes: Mapping[str, Node]) -> str:
         port = nodes[name].port if name in nodes else None
         return (address(nodes[name]) if name in nodes else name) + (f":{port}" if port else "")
 
-    options = ["-p", str(node.port)] if node.port not in (None, 22) else []
-    if node.identity_file is not None:
-        options += ["-i", str(node.identity_file)]
-    if node.jump:
-        options += ["-J", ",".join(map(hop, node.jump))]
-    return words([*options, address(node)])
+    return ssh_words(address(node), node.port, node.identity_file, [hop(name) for name in node.jump])

@@ -190,6 +190,6 @@ def _parts(path: str) -> int:
 
 
 def _ls(request: ResolvedRequest, path: str) -> str:
-    from rbee_ssh.node.remedies import ssh_words
+    from rbee_ssh.node.remedies import ssh_words_of
 
-    return f"ssh {ssh_words(request.node, {})} ls -l {quote(quote(path))}"
+    return f"ssh {ssh_words_of(request.node, {})} ls -l {quote(quote(path))}"

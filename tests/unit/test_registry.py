@@ -8,8 +8,6 @@ import json
 import os
 import re
 import stat
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -419,11 +417,6 @@ def test_threads_of_one_process_do_not_lose_updates(registry: Registry) -> None:
 )
 def test_default_path(environ: dict[str, str], path: str) -> None:
     assert default_path(environ) == Path(path)
-
-
-def test_importing_the_registry_imports_no_tinydb() -> None:
-    code = "import sys, rbee_ssh.registry; sys.exit('tinydb' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_a_signature_is_read_as_it_was_written() -> None:

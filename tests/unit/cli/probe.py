@@ -1,4 +1,4 @@
-"""`rbee` with a command more, whose ends the tests choose. Run as a process: python probe.py probe KIND."""
+"""A command of `rbee` whose ends the tests choose. In a process of its own: python probe.py probe KIND."""
 
 from __future__ import annotations
 
@@ -78,9 +78,8 @@ async def _fill(cli: Cli) -> None:
         await asyncio.sleep(0)
 
 
-main.COMMANDS["probe"] = "probe:probe"
-
 if __name__ == "__main__":
     # Imported under its own name, so that the command above is the one the group finds.
     sys.modules["probe"] = sys.modules["__main__"]
+    main.COMMANDS["probe"] = "probe:probe"
     main.main()

@@ -299,7 +299,7 @@ def test_without_a_terminal_a_question_has_no_answer(out: Screen, err: Screen) -
     assert console(out, err).ask("Sure?") is None
 
 
-@given(st.recursive(st.text() | st.integers(), lambda x: st.dictionaries(st.text(), x)))
+@given(st.recursive(st.text() | st.integers(), lambda x: st.dictionaries(st.text(), x), max_leaves=10))
 def test_json_is_one_line_that_reads_back(value: object) -> None:
     line = json_line(value)
     assert line.count(b"\n") == 1 and line.endswith(b"\n")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -168,30 +166,3 @@ def test_who_holds_it_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         with pytest.raises(InventoryLocked, match="another command"):
             save(draft(path), added)
     save(draft(path), added)
-
-
-PROGRAM = """
-import sys
-from pathlib import Path
-from rbee_ssh.inventory.edit import with_node
-from rbee_ssh.inventory.find import look
-from rbee_ssh.inventory.save import save
-draft = look(Path(sys.argv[1]), environ={"HOME": sys.argv[3]}, cwd=Path("/"), warn=print)
-for number in range(8):
-    name = f"n{sys.argv[2]}-{number}"
-    save(draft, lambda text: with_node(text, name, {"host": name}))
-"""
-
-
-def test_of_many_at_once_none_loses_a_node(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "inventory.toml"
-    running = [
-        subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, path, str(number), tmp_path], stderr=subprocess.PIPE, text=True
-        )
-        for number in range(4)
-    ]
-    assert [process.communicate(timeout=60)[1] for process in running] == [""] * 4
-    names = {f"n{number}-{count}" for number in range(4) for count in range(8)}
-    assert set(draft(path).inventory(path.read_text()).nodes) == names
-    assert os.listdir(path.parent) == ["inventory.toml"]

@@ -7,11 +7,8 @@ import contextlib
 import hashlib
 import json
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from hubkit import Hub
@@ -212,17 +209,3 @@ def test_the_memo_of_a_url_does_not_hold_its_query() -> None:
     assert "example" not in memo_key(first)
     assert from_memo(first, {"files": []}) is None
     assert from_memo(first, {"files": [[1]], "source": "", "revision": None, "protected": False}) is None
-
-
-@pytest.mark.parametrize(
-    "endpoint", ["u:hunter2@127.0.0.1:9", "http://u:hunter2@h:x9", "http://u:hunter2@[zz"]
-)
-def test_an_endpoint_that_is_no_url(endpoint: str, tmp_path: Path) -> None:
-    """In a process of its own: huggingface_hub reads it once."""
-    env = {"HOME": str(tmp_path), "HF_ENDPOINT": endpoint}
-    rbee = [sys.executable, "-m", "rbee_ssh", "--json", "--verbose", "models", "show", "hf:org/open"]
-    (tmp_path / "i.toml").write_text('[nodes.here]\nhost = "localhost"\n[timeouts]\ndownload_tries = 1\n')
-    rbee[3:3] = ["--inventory", str(tmp_path / "i.toml")]
-    done = subprocess.run(rbee, env=env, capture_output=True, text=True, check=False)
-    assert json.loads(done.stdout)["error"]["code"] == "DOWNLOAD_FAILED"
-    assert "hunter2" not in done.stdout + done.stderr

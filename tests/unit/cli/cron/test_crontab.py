@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
-import subprocess
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodekit.fuzz import examples
 from rbee_ssh.cli.cron import crontab
 from rbee_ssh.cli.cron.crontab import MARK
 from rbee_ssh.durations import duration
@@ -129,15 +126,6 @@ def test_every_word_reaches_the_program_past_every_cron(words: list[str], name: 
     command, _, redirection = cron_hands_over(line, doubles=doubles).rpartition(" >>")
     assert shlex.split(command) == argv
     assert shlex.split(redirection.removesuffix(f" 2>&1 {MARK}")) == [log]
-
-
-@given(words=st.lists(SOME_WORD, max_size=4), doubles=st.booleans())
-@examples(40)
-def test_every_word_reaches_the_program_through_a_real_shell(words: list[str], doubles: bool) -> None:
-    line = crontab.line("* * * * *", ["/usr/bin/printf", r"%s\0", "-", *words], "/dev/stdout")
-    command = cron_hands_over(line, doubles=doubles)
-    done = subprocess.run(["sh", "-c", command], capture_output=True, check=True)
-    assert done.stdout == b"".join(os.fsencode(word) + b"\0" for word in ["-", *words])
 
 
 @pytest.mark.parametrize("bad", ["a\nb", "a\rb", "a\0b"])

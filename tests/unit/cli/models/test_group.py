@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -89,16 +89,13 @@ show ./x.gguf --engine x | show ./x.gguf --backend x | show ./x.gguf --device x
 """
 
 
-def test_each_wrong_usage_says_what_to_type(tmp_path: Path) -> None:
+def test_each_wrong_usage_says_what_to_type(rbee: Callable[..., Any], tmp_path: Path) -> None:
     inventory = tmp_path / "inventory.toml"
     inventory.write_text('[nodes.a]\nhost = "192.0.2.1"\n[nodes.b]\nhost = "192.0.2.2"\n')
     wrong = [words.split() for line in WRONG.strip().splitlines() for words in line.split(" | ")]
-    code = "import json, sys; from rbee_ssh.cli.main import run\nfor w in json.loads(sys.argv[2]): "
-    code += "assert run(['--json', '--inventory', sys.argv[1], 'models', *w]) == 2, w"
-    argv = [sys.executable, "-c", code, str(inventory), json.dumps(wrong)]
-    done = subprocess.run(argv, capture_output=True, text=True, check=True, cwd=tmp_path)
-    hints = [json.loads(line)["error"]["hint"] for line in done.stdout.splitlines()]
-    assert len(hints) == len(wrong)
+    ended = [rbee("--json", "--inventory", str(inventory), "models", *words) for words in wrong]
+    assert {one.status for one in ended} == {2}
+    hints = [json.loads(one.stdout)["error"]["hint"] for one in ended]
     for words, hint in zip(wrong, hints, strict=True):
         assert re.match(r"rbee \S|--(engine|backend) auto|write one of these", hint or ""), (words, hint)
         assert hint != "rbee --help", words
