@@ -275,16 +275,22 @@ def test_who_shows_the_key_is_not_put_out_by_others(tmp_path: Path) -> None:
     """A request that is being answered stays, and one that comes while others wait is heard at once."""
 
     async def work() -> None:
-        async with tunnelled(tmp_path, echo) as port:
+        heard = asyncio.Event()
+
+        async def engine(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            heard.set()
+            await echo(reader, writer)
+
+        async with tunnelled(tmp_path, engine) as port:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(f"POST / HTTP/1.1\r\nHost: a\r\n{SHOWN}Content-Length: 4\r\n\r\n".encode())
-            await asyncio.sleep(0.3)
+            await heard.wait()
             others = await asyncio.to_thread(crowd, port, 300, b"GET /")
             writer.write(b"body")
             assert answered(await reader.read())[1] == "body"
             writer.close()
             # The first ones have made room for the last ones.
-            assert others[0].recv(1) == b""
+            assert await asyncio.to_thread(others[0].recv, 1) == b""
             others[-1].settimeout(0.2)
             with pytest.raises(TimeoutError):
                 others[-1].recv(1)
