@@ -67,7 +67,7 @@ async def _read(pool: ConnectionPool, model: StoredModel) -> Note:
 
 
 def _members(note: Note) -> str:
-    """What describe.sh puts between the braces of the note that is there."""
+    """What note_members.sh puts between the braces of the note that is there."""
     told = {key: getattr(note, key) for key in _MEMBERS}
     known = {key: value for key, value in told.items() if value is not None}
     return json.dumps(known, separators=(",", ":"))[1:-1]
