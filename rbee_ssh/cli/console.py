@@ -93,7 +93,7 @@ class Console:
         self._one_place = self.out_is_terminal or _same(self._out, self._err)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
-    # The story, on stderr. None of it may break the command.
+    # Messages, on stderr. None of it may break the command.
 
     def say(self, text: str) -> None:
         if not self._quiet:
@@ -332,7 +332,7 @@ class Console:
             try:
                 _put(self._err, _encoded(text))
             except (OSError, ValueError):
-                # The story has lost its reader; the answer may still have one.
+                # Nobody reads messages any more; the answer may still have one.
                 self._err = None
 
     def _write(self, data: bytes) -> None:

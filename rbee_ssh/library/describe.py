@@ -31,7 +31,7 @@ _MEMBERS = ("architecture", "parameters", "context", "quant")
 async def store_contents(
     pool: ConnectionPool, nodes: Sequence[str]
 ) -> tuple[list[NodeStore], stores.Unreachable]:
-    """As `store.shelves`, each model described as far as its header tells."""
+    """As `stores.store_contents`, each model described as far as its header tells."""
     found, unreachable = await stores.store_contents(pool, nodes)
     return list(await asyncio.gather(*(_described(pool, contents) for contents in found))), unreachable
 
