@@ -332,7 +332,7 @@ class Console:
             try:
                 _put(self._err, _encoded(text))
             except (OSError, ValueError):
-                # Nobody reads messages any more; the answer may still have one.
+                # Nobody reads messages any more; somebody may still read the answer.
                 self._err = None
 
     def _write(self, data: bytes) -> None:
