@@ -26,7 +26,7 @@ class Reporter(Protocol):
 
 
 class SilentReporter:
-    """A Story that tells nothing."""
+    """A Reporter that reports nothing."""
 
     def say(self, text: str) -> None: ...
 

@@ -1,4 +1,4 @@
-"""The only place that prints: the answer on stdout, the story on stderr.
+"""The only place that prints: the answer on stdout, messages on stderr.
 
 Nothing a node sent reaches a terminal as it is. Into a pipe the tokens and logs go byte for byte: there the
 next program may need exactly what the model said.
@@ -45,7 +45,7 @@ class OutputClosed(Exception):
 
 
 class Console:
-    """Prints for one command. It is the Story that the lower floors tell.
+    """Prints for one command. It is the Reporter of the lower floors.
 
     Args:
         as_json: stdout is for a program: JSON only, errors included.
@@ -93,7 +93,7 @@ class Console:
         self._one_place = self.out_is_terminal or _same(self._out, self._err)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
-    # The story, on stderr. None of it may break the command.
+    # Messages, on stderr. None of it may break the command.
 
     def say(self, text: str) -> None:
         if not self._quiet:
@@ -317,7 +317,7 @@ class Console:
             self._err_raw("\n")
         if self._out_midline and self._one_place:
             self._out_midline = False
-            # Also called for the story, which breaks nothing; the next piece of the answer will raise.
+            # Also called for messages, which breaks nothing; the next piece of the answer will raise.
             with contextlib.suppress(OutputClosed, DiskFull):
                 self._write(b"\n")
 
@@ -332,7 +332,7 @@ class Console:
             try:
                 _put(self._err, _encoded(text))
             except (OSError, ValueError):
-                # The story has lost its reader; the answer may still have one.
+                # Nobody reads messages any more; somebody may still read the answer.
                 self._err = None
 
     def _write(self, data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""What every command is handed: console, inventory, registry and fleet, each made when first needed.
+"""What every command is handed: console, inventory, registry and connections, each made when first needed.
 
 `rbee --version` makes none of them, and imports none of them either.
 """

@@ -31,7 +31,7 @@ _MEMBERS = ("architecture", "parameters", "context", "quant")
 async def store_contents(
     pool: ConnectionPool, nodes: Sequence[str]
 ) -> tuple[list[NodeStore], stores.Unreachable]:
-    """As `store.shelves`, each model described as far as its header tells."""
+    """As `stores.store_contents`, each model described as far as its header tells."""
     found, unreachable = await stores.store_contents(pool, nodes)
     return list(await asyncio.gather(*(_described(pool, contents) for contents in found))), unreachable
 
@@ -67,7 +67,7 @@ async def _read(pool: ConnectionPool, model: StoredModel) -> Note:
 
 
 def _members(note: Note) -> str:
-    """What describe.sh puts between the braces of the note that is there."""
+    """What note_members.sh puts between the braces of the note that is there."""
     told = {key: getattr(note, key) for key in _MEMBERS}
     known = {key: value for key, value in told.items() if value is not None}
     return json.dumps(known, separators=(",", ":"))[1:-1]

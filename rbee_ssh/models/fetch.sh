@@ -1,8 +1,8 @@
 # Bring files into one directory of the store, by a process that outlives this connection; or find them there;
 # or follow the process that brings them already.
 # $1 `look`, `start` or `stop`; $2 the store ("~/" is the home), $3 the directory in it; $4 seconds to follow;
-# $5 tries, $6 first wait (ms), $7 stall (s) of the process; $8 its script; $9 get.py; then for each file: name,
-# size or '', SHA-256 or '', ETag without its quotes or '', note. With `start`, on stdin: the URL of each file, a
+# $5 tries, $6 first wait (ms), $7 stall (s) of the process; $8 its script; $9 node_downloader.py; then for each file:
+# name, size or '', SHA-256 or '', ETag without its quotes or '', note. With `start`, on stdin: the URL of each file, a
 # line each.
 # The process brings them in this order. The last one is the one that an engine is given: if it is there, all are.
 

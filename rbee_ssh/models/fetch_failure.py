@@ -137,7 +137,7 @@ def ended(node: str, remote: Remote, state: str, done: int, tries: int) -> Model
     )
 
 
-# Of curl, by its number (curl(1), EXIT CODES); get.py uses the same.
+# Of curl, by its number (curl(1), EXIT CODES); node_downloader.py uses the same.
 _CURL = {
     "5": "its proxy's name is not known",
     "6": "the server's name is not known",

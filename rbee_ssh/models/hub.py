@@ -86,7 +86,7 @@ async def links(remote: Remote, ref: HubRef, timeouts: Timeouts, reporter: Repor
 
     Raises:
         ModelNotFound, ModelForbidden, DownloadFailed: as `resolve`.
-        DownloadFailed: also when it leads inward (get.py), unless the hub itself is there.
+        DownloadFailed: also when it leads inward (node_downloader.py), unless the hub itself is there.
     """
     refused: list[str] = []
 

@@ -1,6 +1,6 @@
 """Runs on a node that has neither curl nor wget: fetches one URL, given on standard input, into a file.
 
-    get.py FILE OFFSET STALL_SECONDS ETAG
+    node_downloader.py FILE OFFSET STALL_SECONDS ETAG
 
 Prints the HTTP status. Exit statuses are curl's: 0, 22 (an HTTP error), 23 (the file cannot be written), 33
 (the server does not continue at OFFSET), 47 (redirects), 56 (anything else of the network).

@@ -1,6 +1,6 @@
 """Runs on a node that has python3: appends what comes on standard input to a file, and sums it meanwhile.
 
-    take.py PART SIZE MARK
+    node_receiver.py PART SIZE MARK
 
 Makes MARK, with its pid in it, before the first byte is read; where MARK is there, it does nothing. Once
 PART has SIZE bytes, its SHA-256 goes to descriptor 4; until then, when all has come, `summed BYTES` to

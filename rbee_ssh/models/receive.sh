@@ -1,7 +1,7 @@
 # Take a file from stdin into our partial files, from where an earlier transfer of it stopped, and print its SHA-256.
 # $1 the store, $2 the transfer's key, $3 the file's size, $4 its SHA-256 or '' when that is not known yet,
 # $5 'take' to end another command's transfer of it, 'anew' to begin at its first byte, $6 its place in the store
-# or '' when any will do, $7 take.py; then of each file that comes after it: place, key, size.
+# or '' when any will do, $7 node_receiver.py; then of each file that comes after it: place, key, size.
 
 # Under the lock. The part is ours, or status 75: somebody who lives is at it.
 rbee_claim() {

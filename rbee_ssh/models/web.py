@@ -46,7 +46,7 @@ async def resolve(ref: UrlRef, timeouts: Timeouts, reporter: Reporter) -> Remote
         ModelNotFound: 404 or 410.
         ModelForbidden: 401 or 403.
         ModelInvalid: it does not begin as a GGUF file does.
-        DownloadFailed: it is redirected too often, to what is not https, or inward (get.py).
+        DownloadFailed: it is redirected too often, to what is not https, or inward (node_downloader.py).
     """
     told = await in_daemon_thread(lambda: _ask(ref.url))
     details = {"reference": ref.display, "status": told.status}

@@ -2,7 +2,7 @@
 # llama-server that counts. After lib.sh.
 # name of its directory, URL (or ''), file that holds it (a path, or relative to the home; '' with a URL, or only to
 # ask whether it is there), whether that is ours to remove, SHA-256 (or ''), what the name of a device it has to
-# see begins with (a pattern, or ''), the sources of unpack.py and of get.py.
+# see begins with (a pattern, or ''), the sources of unpack.py and of node_downloader.py.
 
 name=$1 url=$2 file=$3 ours=$4 sha256=$5 pattern=$6 unpack=$7 get=$8
 engines=$base/engines

@@ -28,7 +28,7 @@ def install_archive(link: Link, plan: ArchivePlan, fetcher: str) -> bool:
     """An archive unpacked, and a look whether its llama-server runs. False: it was there.
 
     Args:
-        fetcher: the source of get.py, for a node that has Python and nothing else to fetch with.
+        fetcher: the source of node_downloader.py, for a node that has Python and nothing else to fetch with.
 
     Raises:
         SetupFailed, ConnectionLost, ResponseInvalid: as `install_package`.

@@ -26,7 +26,7 @@ LOOK_BODY = compose(LIB, LOOK, then="rbee_init && rbee_sweep && rbee_show_all")
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One worker as its node has it. `values` are look.sh's lines, `log` the last lines of one that ended."""
+    """A worker as its node has it. `values`: the lines of snapshot.sh; `log`: the last of one that ended."""
 
     id: str
     values: dict[str, str] = field(repr=False)  # the API key is among them
@@ -117,7 +117,7 @@ _RESULTS = frozenset({"stopped", "forced", "kept", "pruned", "unknown", "alive"}
 
 
 def parse(lines: Iterable[str]) -> WorkerSnapshot:
-    """Read look.sh's output. Lines that are not of its form are skipped."""
+    """Read snapshot.sh's output. Lines that are not of its form are skipped."""
     top: dict[str, Any] = {}
     records: list[Record] = []
     results: list[tuple[str, str, str]] = []

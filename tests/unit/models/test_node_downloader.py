@@ -1,4 +1,4 @@
-"""Where redirects may lead. What get.py fetches is tried on nodes."""
+"""Where redirects may lead. What node_downloader.py fetches is tried on nodes."""
 
 from __future__ import annotations
 
