@@ -12,7 +12,7 @@ from nodekit.engines import Engines
 from nodekit.running import run
 
 # Of a node that has the model and the engine. The empty modules of packages count as well.
-FULL, WARM = 70, 43
+FULL, WARM = 72, 45
 PROGRAM = """
 import json, sys
 from rbee_ssh.cli.entry import main
