@@ -23,10 +23,12 @@ CHUNK = 2**20
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A local file, known by content. `stamp`: path, size in bytes, mtime in ns."""
+    """A local file, known by content. `stamp`: path, size in bytes, mtime in ns; `others`: the SHA-256 of the
+    other parts of a split model, "" of one that nobody remembers."""
 
     stamp: Stamp
     sha256: str
+    others: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
@@ -46,8 +48,25 @@ class Origin:
 
 
 async def identify(stamp: Stamp, registry: Registry, reporter: Reporter) -> Source:
-    """A local file with its SHA-256. Raises as `outgoing.identify`."""
-    return Source(stamp, await outgoing.identify(stamp, registry, reporter))
+    """A local file with its SHA-256, and those of its other parts: two models may have the same first part.
+
+    Raises as `outgoing.identify`.
+    """
+    sha256 = await outgoing.identify(stamp, registry, reporter)
+    others = [await outgoing.identify(part, registry, reporter) for part in outgoing.other_parts(stamp)]
+    return Source(stamp, sha256, tuple(others))
+
+
+async def remembered(stamp: Stamp, registry: Registry) -> Source | None:
+    """As `identify`, without reading it; None when its SHA-256 is not remembered.
+
+    Raises:
+        ModelNotFound: a part of it is not there.
+    """
+    if (sha256 := await outgoing.remembered(stamp, registry)) is None:
+        return None
+    others = [await outgoing.remembered(part, registry) or "" for part in outgoing.other_parts(stamp)]
+    return Source(stamp, sha256, tuple(others))
 
 
 async def deliver_all(

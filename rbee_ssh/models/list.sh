@@ -9,7 +9,7 @@ rbee_list() {
     rbee_look_for_open
     for FILE in "$STORE"/local/*/*.gguf "$STORE"/hf/*/*/*/*.gguf "$STORE"/url/*/*/*.gguf; do
         case $FILE in *[[:cntrl:]]*) continue ;; esac
-        [ -f "$FILE" ] && [ ! -L "$FILE" ] && [ "$LEFT" -gt 0 ] && rbee_inside "${FILE%/*}" || continue
+        [ -f "$FILE" ] && [ ! -L "$FILE" ] && [ "$LEFT" -gt 0 ] && rbee_go "${FILE%/*}" || continue
         LEFT=$((LEFT - 1))
         rbee_show_file file "$FILE" "${FILE#"$STORE"/}"
         [ -z "$OPEN" ] || rbee_closed "$FILE" || printf 'open\t1\n'

@@ -145,6 +145,17 @@ def total(path: Path) -> int:
     return sum(stamp_of(path.with_name(name))[1] for name in (part.names() if part else (path.name,)))
 
 
+def other_parts(stamp: Stamp) -> list[Stamp]:
+    """Of the first part of a split model the other ones, in order; none of a model of one file.
+
+    Raises:
+        ModelNotFound: a part is not there.
+    """
+    path = Path(stamp[0])
+    part = part_of(path.name)
+    return [stamp_of(path.with_name(name)) for name in part.names()[1:]] if part else []
+
+
 async def remembered(stamp: Stamp, registry: Registry) -> str | None:
     """The SHA-256 that was made when the file had this size and mtime."""
     path, size, mtime = stamp

@@ -34,7 +34,7 @@ rbee_used_since() {
 
 # A file and its note, and the directories that this leaves empty. Status 1 when it is still there.
 rbee_unlink() {
-    (rbee_inside "${1%/*}" && rm -f "./${1##*/}" "./${1##*/}.json") 2>/dev/null
+    (rbee_go "${1%/*}" && rm -f "./${1##*/}" "./${1##*/}.json") 2>/dev/null
     [ ! -e "$1" ] || return 1
     UP=${1%/*}
     while [ "$UP" != "$STORE" ] && rmdir "$UP" 2>/dev/null; do UP=${UP%/*}; done

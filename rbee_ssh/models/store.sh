@@ -35,8 +35,8 @@ rbee_each_incoming() {
     done
 }
 
-# rbee_inside DIR: whether we are in this directory of the store now, and no link leads there.
-rbee_inside() {
+# rbee_go DIR: whether we are in this directory of the store now, and no link leads there.
+rbee_go() {
     cd -P "$STORE" 2>/dev/null || return
     REAL=$PWD
     cd -P "$1" 2>/dev/null && [ "$PWD" = "$REAL/${1#"$STORE"/}" ]
@@ -44,6 +44,15 @@ rbee_inside() {
 
 # rbee_refused: what rbee_enter had against it.
 rbee_refused() { printf 'problem\t%s\t%s\n' "$REASON" "$REFUSED"; }
+
+# rbee_says NOTE WORD...: whether grep finds it in a note. Where others may write, a note may also be a pipe that nobody
+# writes to, or have no end.
+rbee_says() {
+    [ -f "$1" ] || return
+    RBEE_J=$1
+    shift
+    dd if="$RBEE_J" bs=16384 count=1 2>/dev/null | grep -q "$@" 2>/dev/null
+}
 
 # rbee_in_place FILE SIZE SHA256 ETAG: whether it is there and may be used; each of the last three may be ''. By the note
 # beside it; where others may write, that proves nothing: by what we have proven (DOUBT: not yet), and where nobody has
@@ -68,7 +77,7 @@ rbee_noted() {
     if [ -n "$2" ]; then
         rbee_is "$1" "$2"
     else
-        [ -z "$3" ] || grep -q -F -e "\"revision\":\"$3\"" "$1" 2>/dev/null
+        [ -z "$3" ] || rbee_says "$1" -F -e "\"revision\":\"$3\""
     fi
 }
 
@@ -143,16 +152,16 @@ rbee_stored() {
 }
 
 # rbee_differs NOTE: whether its file was read again and is something else now (`models verify`).
-rbee_differs() { grep -q '"verified": *0[,}]' "$1" 2>/dev/null; }
+rbee_differs() { rbee_says "$1" -e '"verified": *0[,}]'; }
 
 # rbee_is NOTE SHA256: whether that is the sum of its file by the note. The digits may stand in other members, too:
 # inside of a text, JSON has a backslash before each quotation mark.
-rbee_is() { grep -q -e "\"sha256\": *\"$2\"" "$1" 2>/dev/null; }
+rbee_is() { rbee_says "$1" -e "\"sha256\": *\"$2\""; }
 
 # rbee_yields FILE SHA256: whether one with this sum may take its place. Not that of a file with another sum; unless
 # that was found to differ, or is not what its directory is called after and the new one is.
 rbee_yields() {
-    [ -e "$1" ] && grep -q '"sha256":' "$1.json" 2>/dev/null || return 0
+    [ -e "$1" ] && rbee_says "$1.json" -e '"sha256":' || return 0
     ! rbee_differs "$1.json" && ! rbee_is "$1.json" "$2" || return 0
     RBEE_D=${1%/*}
     RBEE_D=${RBEE_D##*/}
@@ -181,7 +190,7 @@ rbee_find_note() {
             : "${UNPROVEN:=$DOUBT}"
         fi
     done <<END
-$(grep -l -e "$RBEE_P" -- "$@" 2>/dev/null)
+$(find "$@" -prune -type f -size -33 -exec grep -l -e "$RBEE_P" {} + 2>/dev/null)
 END
 }
 

@@ -193,7 +193,7 @@ rbee_mark() { { printf '' >"$1"; } 2>/dev/null; }
 # rbee_get FILE: its first line in GOT, empty when there is none.
 rbee_get() {
     GOT=
-    [ -r "$1" ] && IFS= read -r GOT <"$1"
+    [ -f "$1" ] && [ -r "$1" ] && IFS= read -r GOT <"$1"
     return 0
 }
 
@@ -211,7 +211,8 @@ rbee_rewrite() {
 # rbee_note FILE KEY NUMBER: change a number in a note of the model store (models/store.py), or add it. JSON that
 # is no such note is left alone.
 rbee_note() {
-    [ -f "$1" ] && grep -q '"last_used":' "$1" 2>/dev/null || return 0
+    # Of a file that is not ours to rewrite nothing is read: it may be of any length.
+    [ -f "$1" ] && [ ! -L "$1" ] && [ -O "$1" ] && grep -q '"last_used":' "$1" 2>/dev/null || return 0
     rbee_rewrite "$1" "$(sed -e "s/\"$2\": *[0-9]*/\"$2\":$3/" -e t -e "s/} *\$/,\"$2\":$3}/" "$1" 2>/dev/null)"
 }
 

@@ -41,12 +41,11 @@ async def _source(pool: ConnectionPool, requests: Sequence[ResolvedRequest], *, 
     local = requests[0].model.local
     if local is None or all(request.node.embedded for request in requests):
         return None
-    from rbee_ssh.models import deliver, outgoing
+    from rbee_ssh.models import deliver
 
     if read:
         return await deliver.identify(local, pool.registry, pool.reporter)
-    sha256 = await outgoing.remembered(local, pool.registry)
-    return deliver.Source(local, sha256) if sha256 is not None else None
+    return await deliver.remembered(local, pool.registry)
 
 
 async def _remotes(pool: ConnectionPool, requests: Sequence[ResolvedRequest]) -> Mapping[str, Remote | None]:

@@ -92,7 +92,7 @@ class ResolvedRequest:
             return None
         if model.remote is not None:
             return [file.sha256 or "" for file in model.remote.files]
-        return [model.source.sha256] if model.source is not None else []
+        return [model.source.sha256, *model.source.others] if model.source is not None else []
 
     @property
     def fingerprint(self) -> str:

@@ -277,3 +277,36 @@ def test_what_only_a_token_opens_is_for_nobody_else(node: LabNode, control: Cont
         pulled(control.rbee("--json", "models", "pull", TINY))
     assert mode(node, f"{node.home}/.local/share/rbee/models/{place_of(GENUINE)}") == "644"
     assert Path(node.outside(home)).stat().st_mode & 0o777 == 0o755
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "huge"])
+def test_a_note_that_nobody_can_read_holds_nothing_up(
+    node: LabNode, control: Control, engines: Engines, other: str, kind: str
+) -> None:
+    """A pipe that nobody writes, a file without an end, and one that is longer than any note."""
+    make = {
+        "pipe": "rm -f {0}; mkfifo -m 666 {0}",
+        "device": "ln -sf /dev/zero {0}",
+        "huge": "head -c 60000000 /dev/zero | tr '\\0' x >{0}",
+    }[kind]
+    equip(control, engines, node, models_dir=SHARED, text=TIMEOUTS)
+    model = a_model(control, size=MIB)
+    mine = f"{SHARED}/local/{sha256(model)[:12]}/{model.name}"
+    theirs = f"{SHARED}/{place_of(GENUINE)}"
+    outside = "/tmp/theirs/m.gguf"
+    node.exec_local(f"umask 022; mkdir /tmp/theirs; ln -s {engines.model} {outside}", user=other)
+    for path in (mine, theirs, outside):
+        if path != outside:
+            put(node, other, path, GENUINE, note_of(GENUINE))
+        node.exec_local(make.format(f"{path}.json"), user=other)
+    with hub_of(node, control):
+        # Not used by its size, and not replaced, which is told at once.
+        answer = control.rbee("--json", "models", "push", str(model), timeout=20)
+        assert json.loads(answer.stdout)["error"]["code"] == "SHELL_UNUSABLE", answer.stdout
+        assert pulled(control.rbee("--json", "models", "pull", TINY, timeout=20))["path"] == theirs
+        rbee(control, "list")
+        infer = ("--json", "infer", "--model", f"file://{outside}", "--max-tokens", "1", PROMPT)
+        answer = control.rbee(*infer, timeout=30)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    answer = control.rbee("models", "prune", "--older-than", "0s", timeout=20)
+    assert answer.returncode == 0, answer.stderr

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from nodes.serving import GREEDY, PROMPT, equip, text_of, workers
+from nodes.serving import GREEDY, PROMPT, equip, events, text_of, workers
 from nodes.split import split
 from nodes.test_store import STORE, rbee, sha256
 
@@ -53,3 +53,26 @@ def test_a_split_model_is_served_whole_wherever_its_parts_were(
     second.exec_local(f"rm {STORE}/local/*/{parts[1].name}")
     error = rbee(control, "show", place, "--node", second.name, status=1)["error"]
     assert (error["code"], error["details"]["parts"]) == ("MODEL_INVALID", 1)
+
+
+def test_a_part_of_another_model_is_not_served(node: LabNode, control: Control, engines: Engines) -> None:
+    """Two models of one size with the same first part: each was made anew from the same metadata."""
+    equip(control, engines, node, engine="llama-server")
+    (control.work / "before").mkdir()
+    (control.work / "after").mkdir()
+    before, after = (split(engines.model, control.work / name) for name in ("before", "after"))
+    data = bytearray(after[1].read_bytes())
+    data[-1] ^= 1
+    after[1].write_bytes(data)
+    asked = ("--json", "infer", "--context", "512", "--max-tokens", "2", *GREEDY, PROMPT, "--model")
+    first = control.rbee(*asked, str(before[0]))
+    assert first.returncode == 0, first.stdout
+    control.rbee("workers", "stop", "--all", "--now", check=True)
+    answer = control.rbee(*asked, str(after[0]))
+    assert answer.returncode == 1, "the node has the other one's second part"
+    assert events(answer)[-1]["error"]["code"] == "CHECKSUM_MISMATCH"
+    # What is in the way is named.
+    rbee(control, "rm", sha256(before[0])[:12], "--node", node.name)
+    answer = control.rbee(*asked, str(after[0]))
+    assert answer.returncode == 0, answer.stdout
+    assert sha256(next(node.outside(f"{STORE}/local").glob("*/*-00002-*.gguf"))) == sha256(after[1])

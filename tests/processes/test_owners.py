@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -308,3 +309,16 @@ def test_a_state_directory_of_another_user_is_refused(shell: Shell, at: str) -> 
     assert shell.run(body) == f"problem\t{shell.root} is not yours\n"
     os.chown(shell.home, OTHER, OTHER)
     assert shell.run(body) == "begun\n", "nobody can be told from another there"
+
+
+def test_no_function_of_the_store_is_one_of_the_scripts_before_it() -> None:
+    """Of two with one name the last one counts, for those who mean the first as well."""
+    names = re.findall(r"^(\w+)\(\)", compose(LIB, OWNERS, STORE), re.MULTILINE)
+    assert sorted(names) == sorted(set(names))
+
+
+def test_the_state_directory_in_a_home_is_ours_for_the_store_as_well(shell: Shell) -> None:
+    """Nobody looks at what lies above a home: others may even write there."""
+    assert asked(shell, "echo first") == "first"
+    shell.home.parent.chmod(0o777)
+    assert asked(shell, 'echo "$PWD"') == str(shell.home), "and nothing has gone elsewhere"
