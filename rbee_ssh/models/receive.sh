@@ -92,6 +92,7 @@ rbee_beside() {
     [ -z "$OPEN" ] && rbee_yields "$TO" "$WANTED" && (
         rbee_get "$NOTE"
         rbee_others "$GOT"
+        # shellcheck disable=SC2153 # rbee_others sets it
         rbee_enter "${PLACE%/*}" "$OTHERS" && ln -f "${NOTE%.json}" "./${PLACE##*/}" && rm -f "./${PLACE##*/}.json" &&
             cat "$NOTE" >"./${PLACE##*/}.json"
     ) 2>/dev/null || return 1

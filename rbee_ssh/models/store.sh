@@ -1,10 +1,13 @@
 # What the scripts of the model store share. lib.sh and owners.sh stand before it.
+# shellcheck disable=SC2034 # OWNER, MODELESS: owners.sh
+# shellcheck disable=SC2030,SC2031 # GOT is used right after what sets it
 
 # What is left of a transfer stays for a week, to be continued; in minutes.
 RBEE_PART_AGE=10080
 
 # rbee_store DIR: STORE is it as an absolute path; "~/" is the home. INCOMING: the directory in it of our partial files.
 rbee_store() {
+    # shellcheck disable=SC2088 # expanded here, on purpose not by the shell
     case $1 in
     '~') STORE=$HOME ;;
     '~/'*) STORE=$HOME/${1#'~/'} ;;
@@ -13,7 +16,8 @@ rbee_store() {
     STORE=${STORE%/}
     ME=$(id -u)
     INCOMING=.incoming-$ME
-    OWNER= MODELESS=
+    OWNER=''
+    MODELESS=''
     umask 022
 }
 
@@ -75,6 +79,7 @@ rbee_noted() {
 # rbee_others NOTE: OTHERS, the umask for a model with this note. What only a token opens is for nobody else.
 rbee_others() {
     OTHERS=022
+    # shellcheck disable=SC1083 # a bracket expression
     case $1 in *'"gated":1'[,}]*) OTHERS=077 ;; esac
 }
 
@@ -163,7 +168,7 @@ rbee_yields() {
 # empty; without a sum, of any that has the size. OPEN: others may write where it lies. UNPROVEN: the first that would
 # have to be proven.
 rbee_find_note() {
-    RBEE_T=$1 RBEE_B=$2 NOTE= OPEN= UNPROVEN=
+    RBEE_T=$1 RBEE_B=$2 NOTE='' OPEN='' UNPROVEN=''
     RBEE_P="\"sha256\": *\"$1\""
     [ -n "$1" ] || RBEE_P="\"size\": *$2[,}]"
     set -- "$STORE"/local/*/*.gguf.json "$STORE"/hf/*/*/*/*.gguf.json "$STORE"/url/*/*/*.gguf.json

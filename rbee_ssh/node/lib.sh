@@ -1,6 +1,8 @@
 # What every script of rbee on a node shares. POSIX sh; awk, readlink and the usual file tools.
 # Functions answer in upper-case variables: a command substitution would cost a fork.
 
+# shellcheck disable=SC2034 # SOCKETS, MEMORY, DETACHED: of the scripts that stand behind it
+
 RBEE_TICK=5
 CLOCK=0
 
@@ -104,6 +106,7 @@ rbee_firm() {
             RBEE_L=${RBEE_L%/*}
         done
         # ls sorts them: what is above comes first.
+        # shellcheck disable=SC2012 # only the modes and owners are read
         LC_ALL=C ls -ldn / "$@" 2>/dev/null | awk -v me="$RBEE_U" -v n=$# '
             /^[dl][-rwxsStT]+[.+@]? +[0-9]+ +[0-9]+ / {
                 if (open && $3 != 0 && $3 != me) bad = 1
@@ -226,6 +229,7 @@ rbee_started() {
         { while IFS= read -r RBEE_L; do RBEE_S=$RBEE_S$RBEE_L; done <"/proc/$1/stat"; } 2>/dev/null
         RBEE_S=${RBEE_S##*) }
         case $RBEE_S in [ZX]*) return 1 ;; esac
+        # shellcheck disable=SC2086 # fields
         rbee_fields $RBEE_S
     else
         STARTED=$(TZ=UTC0 LC_ALL=C ps -o lstart= -p "$1" 2>/dev/null | tr -s ' ' '_')
@@ -283,7 +287,7 @@ rbee_memory() {
     rbee_members "$1"
     RBEE_M=
     for RBEE_P in $MEMBERS; do RBEE_M="$RBEE_M /proc/$RBEE_P/status"; done
-    # shellcheck disable=SC2086
+    # shellcheck disable=SC2086 # paths
     [ -z "$RBEE_M" ] || MEMORY=$(awk '/^VmHWM:/ { p += $2 } /^RssAnon:|^RssShmem:/ { a += $2 } /^RssFile:/ { f += $2 }
         END { if (p) print a + 0, f + 0, p }' $RBEE_M 2>/dev/null)
 }
@@ -536,7 +540,7 @@ rbee_busy() {
         RBEE_OLD=$GOT
         rbee_get "$1/pid"
         rbee_cpu "${GOT%% *}"
-        [ $((CPU - ${RBEE_OLD:-0})) -le $RBEE_TICK ] || RBEE_BUSY='used a moment ago'
+        [ $((CPU - ${RBEE_OLD:-0})) -le "$RBEE_TICK" ] || RBEE_BUSY='used a moment ago'
     fi
 }
 
@@ -575,6 +579,7 @@ rbee_kill_orphan() {
         rbee_get "$1/pid"
         ! rbee_alive "$GOT" || rbee_signal KILL "${GOT%% *}"
     fi
+    # shellcheck disable=SC2013 # paths of /proc hold no blanks
     for RBEE_E in $(grep -l -F -e "RBEE_WORKER=${1##*/}" /proc/[0-9]*/environ 2>/dev/null); do
         RBEE_E=${RBEE_E#/proc/}
         kill -KILL "${RBEE_E%/environ}" 2>/dev/null
