@@ -1,4 +1,4 @@
-# What the scripts of the model store share. lib.sh and owners.sh stand before it.
+# What the scripts of the model store share. node/lib/ and owners.sh stand before it.
 # shellcheck disable=SC2034 # OWNER, MODELESS: owners.sh
 # shellcheck disable=SC2030,SC2031 # GOT is used right after what sets it
 

@@ -1,5 +1,5 @@
 # A llama.cpp release archive, unpacked under ~/.local/share/rbee/engines; `current` there is the directory of the
-# llama-server that counts. After lib.sh.
+# llama-server that counts. After node/lib/.
 # name of its directory, URL (or ''), file that holds it (a path, or relative to the home; '' with a URL, or only to
 # ask whether it is there), whether that is ours to remove, SHA-256 (or ''), what the name of a device it has to
 # see begins with (a pattern, or ''), the sources of unpack.py and of get.py.

@@ -1,4 +1,4 @@
-# A Python environment in ~/.local/share/rbee/venv, and an engine's package in it. After lib.sh.
+# A Python environment in ~/.local/share/rbee/venv, and an engine's package in it. After node/lib/.
 # package, what to ask pip for, index, a package that an index of everything has (or ''), what the name of a
 # device it has to see begins with (a pattern, or ''), Python that tries it, CMAKE_ARGS.
 # shellcheck disable=SC2154 # base, found: steps.sh
