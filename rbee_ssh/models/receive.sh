@@ -15,8 +15,8 @@ rbee_claim() {
         }
         OTHER=${GOT% *}
         # One that was stopped hears no TERM.
-        for RBEE_S in TERM KILL; do
-            kill "-$RBEE_S" "${OTHER%% *}" 2>/dev/null
+        for RBEE_SIGNAL in TERM KILL; do
+            kill "-$RBEE_SIGNAL" "${OTHER%% *}" 2>/dev/null
             N=0
             while [ "$N" -lt 100 ] && rbee_alive "$OTHER"; do
                 rbee_nap

@@ -168,25 +168,25 @@ rbee_yields() {
 # empty; without a sum, of any that has the size. OPEN: others may write where it lies. UNPROVEN: the first that would
 # have to be proven.
 rbee_find_note() {
-    RBEE_T=$1 RBEE_B=$2 NOTE='' OPEN='' UNPROVEN=''
-    RBEE_P="\"sha256\": *\"$1\""
-    [ -n "$1" ] || RBEE_P="\"size\": *$2[,}]"
+    RBEE_SUM=$1 RBEE_BYTES=$2 NOTE='' OPEN='' UNPROVEN=''
+    RBEE_PATTERN="\"sha256\": *\"$1\""
+    [ -n "$1" ] || RBEE_PATTERN="\"size\": *$2[,}]"
     set -- "$STORE"/local/*/*.gguf.json "$STORE"/hf/*/*/*/*.gguf.json "$STORE"/url/*/*/*.gguf.json
-    while IFS= read -r RBEE_L; do
+    while IFS= read -r RBEE_FILE; do
         [ -z "$NOTE" ] || [ -n "$OPEN" ] || continue
-        rbee_size "${RBEE_L%.json}"
-        [ -n "$RBEE_L" ] && [ "$BYTES" -eq "$RBEE_B" ] || continue
-        if rbee_closed "${RBEE_L%.json}"; then
-            rbee_differs "$RBEE_L" || NOTE=$RBEE_L OPEN=
+        rbee_size "${RBEE_FILE%.json}"
+        [ -n "$RBEE_FILE" ] && [ "$BYTES" -eq "$RBEE_BYTES" ] || continue
+        if rbee_closed "${RBEE_FILE%.json}"; then
+            rbee_differs "$RBEE_FILE" || NOTE=$RBEE_FILE OPEN=
         elif [ -n "$NOTE" ]; then
             continue
-        elif [ -z "$RBEE_T" ] || rbee_proven "${RBEE_L%.json}" "$RBEE_T"; then
-            NOTE=$RBEE_L OPEN=1
+        elif [ -z "$RBEE_SUM" ] || rbee_proven "${RBEE_FILE%.json}" "$RBEE_SUM"; then
+            NOTE=$RBEE_FILE OPEN=1
         else
             : "${UNPROVEN:=$DOUBT}"
         fi
     done <<END
-$(grep -l -e "$RBEE_P" -- "$@" 2>/dev/null)
+$(grep -l -e "$RBEE_PATTERN" -- "$@" 2>/dev/null)
 END
 }
 

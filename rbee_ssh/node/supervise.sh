@@ -147,8 +147,8 @@ while :; do
         drain
         end_group
         wait "$ENGINE"
-        RBEE_S=$?
-        [ "$RBEE_S" -eq 127 ] || STATUS=$RBEE_S
+        RBEE_STATUS=$?
+        [ "$RBEE_STATUS" -eq 127 ] || STATUS=$RBEE_STATUS
     fi
     rbee_alive "$ENGINE_ID" || break
 done

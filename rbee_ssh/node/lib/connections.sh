@@ -9,8 +9,8 @@ rbee_connections() {
     [ -n "$GOT" ] || return 0
     RBEE_ALL=$CONNS
     CONNS=
-    for RBEE_C in $RBEE_ALL; do
-        case " $GOT " in *" $RBEE_C "*) ;; *) CONNS="$CONNS $RBEE_C" ;; esac
+    for RBEE_CONN in $RBEE_ALL; do
+        case " $GOT " in *" $RBEE_CONN "*) ;; *) CONNS="$CONNS $RBEE_CONN" ;; esac
     done
 }
 
@@ -46,13 +46,13 @@ rbee_port() {
     [ ! -e "$1/port" ] || return 0
     rbee_get "$1/port-pattern"
     [ -n "$GOT" ] || return 0
-    RBEE_SAID=$GOT
+    RBEE_PATTERN=$GOT
     rbee_get "$1/pid"
-    rbee_alive "$GOT" && grep -q -F -e "$RBEE_SAID" "$1/log" 2>/dev/null || return 0
+    rbee_alive "$GOT" && grep -q -F -e "$RBEE_PATTERN" "$1/log" 2>/dev/null || return 0
     rbee_ports "${GOT%% *}"
-    for RBEE_C in $PORTS; do
-        ! grep -q -F -e "$RBEE_SAID$RBEE_C" "$1/log" 2>/dev/null || {
-            rbee_put "$1/port" "$RBEE_C"
+    for RBEE_PORT in $PORTS; do
+        ! grep -q -F -e "$RBEE_PATTERN$RBEE_PORT" "$1/log" 2>/dev/null || {
+            rbee_put "$1/port" "$RBEE_PORT"
             return
         }
     done
@@ -66,7 +66,7 @@ rbee_ports() {
         return
     fi
     rbee_members "$1"
-    PORTS=$(for RBEE_P in $MEMBERS; do ls -ln "/proc/$RBEE_P/fd" 2>/dev/null; done | LC_ALL=C awk '
+    PORTS=$(for RBEE_PID in $MEMBERS; do ls -ln "/proc/$RBEE_PID/fd" 2>/dev/null; done | LC_ALL=C awk '
         # "… 7 -> socket:[4711]"; then the lines of /proc/net/tcp
         FILENAME != "/proc/net/tcp" {
             if (split($0, half, " -> ") == 2 && half[2] ~ /^socket:\[[0-9]+\]$/) held[substr(half[2], 9)] = 1
@@ -93,6 +93,6 @@ rbee_own() {
     [ "$GOT" = "$2" ] || return 1
     rbee_get "$1/pid"
     rbee_ports "${GOT%% *}"
-    for RBEE_C in $PORTS; do [ "$RBEE_C" != "$2" ] || return 0; done
+    for RBEE_PORT in $PORTS; do [ "$RBEE_PORT" != "$2" ] || return 0; done
     return 1
 }

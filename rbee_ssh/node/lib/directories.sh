@@ -10,8 +10,8 @@ rbee_init() {
     # Where macOS has sysctl, ioreg and netstat; its cron leaves that out.
     case :$PATH: in *:/usr/sbin:*) ;; *) PATH=$PATH:/usr/sbin:/sbin ;; esac
     MACHINE=
-    for RBEE_F in /etc/machine-id /var/lib/dbus/machine-id; do
-        [ -n "$MACHINE" ] || { [ -r "$RBEE_F" ] && IFS= read -r MACHINE <"$RBEE_F"; }
+    for RBEE_ID_FILE in /etc/machine-id /var/lib/dbus/machine-id; do
+        [ -n "$MACHINE" ] || { [ -r "$RBEE_ID_FILE" ] && IFS= read -r MACHINE <"$RBEE_ID_FILE"; }
     done
     [ -n "$MACHINE" ] || MACHINE=$(ioreg -rd1 -c IOPlatformExpertDevice 2>/dev/null |
         awk -F'"' '/IOPlatformUUID/ { print $4 }')
@@ -41,10 +41,10 @@ rbee_init() {
         fi
         ! rbee_inside "$ROOT/workers" || return 0
     fi
-    RBEE_P=$ROOT/workers
-    until [ -e "${RBEE_P:=/}" ]; do RBEE_P=${RBEE_P%/*}; done
-    rbee_firm "$RBEE_P" || {
-        printf 'problem\tothers can replace what is in %s\n' "$RBEE_P"
+    RBEE_NEAREST=$ROOT/workers
+    until [ -e "${RBEE_NEAREST:=/}" ]; do RBEE_NEAREST=${RBEE_NEAREST%/*}; done
+    rbee_firm "$RBEE_NEAREST" || {
+        printf 'problem\tothers can replace what is in %s\n' "$RBEE_NEAREST"
         return 73
     }
     [ ! -d "$ROOT/workers" ] || return 0
@@ -57,10 +57,10 @@ rbee_init() {
 # rbee_inside PLACE: whether it lies in our home, and no link on the way leads anywhere else.
 rbee_inside() {
     case $1 in "$HOME"/*) ;; *) return 1 ;; esac
-    RBEE_L=$1
-    while [ "$RBEE_L" != "$HOME" ]; do
-        [ ! -L "$RBEE_L" ] || return 1
-        RBEE_L=${RBEE_L%/*}
+    RBEE_PATH=$1
+    while [ "$RBEE_PATH" != "$HOME" ]; do
+        [ ! -L "$RBEE_PATH" ] || return 1
+        RBEE_PATH=${RBEE_PATH%/*}
     done
 }
 
@@ -90,21 +90,21 @@ rbee_alone() {
 # another's (sticky), and what lies there on our way is ours or root's. Who owns the directories above is trusted.
 # Of a link both count, where it lies and where it leads: each way that it makes is looked at as it is written.
 rbee_firm() {
-    RBEE_U=$(id -u)
-    RBEE_W=$1
-    RBEE_N=0
+    RBEE_USER=$(id -u)
+    RBEE_WHOLE=$1
+    RBEE_LINKS=0
     while :; do
-        RBEE_S=
-        RBEE_L=$RBEE_W
+        RBEE_LINK=
+        RBEE_PATH=$RBEE_WHOLE
         set --
-        while [ -n "$RBEE_L" ]; do
-            set -- "$@" "$RBEE_L"
-            [ ! -L "$RBEE_L" ] || RBEE_S=$RBEE_L
-            RBEE_L=${RBEE_L%/*}
+        while [ -n "$RBEE_PATH" ]; do
+            set -- "$@" "$RBEE_PATH"
+            [ ! -L "$RBEE_PATH" ] || RBEE_LINK=$RBEE_PATH
+            RBEE_PATH=${RBEE_PATH%/*}
         done
         # ls sorts them: what is above comes first.
         # shellcheck disable=SC2012 # only the modes and owners are read
-        LC_ALL=C ls -ldn / "$@" 2>/dev/null | awk -v me="$RBEE_U" -v n=$# '
+        LC_ALL=C ls -ldn / "$@" 2>/dev/null | awk -v me="$RBEE_USER" -v n=$# '
             /^[dl][-rwxsStT]+[.+@]? +[0-9]+ +[0-9]+ / {
                 if (open && $3 != 0 && $3 != me) bad = 1
                 open = $1 ~ /^d.......w/
@@ -112,12 +112,12 @@ rbee_firm() {
                 seen++
             }
             END { exit bad || seen <= n }' || return 1
-        [ -n "$RBEE_S" ] || return 0
-        RBEE_N=$((RBEE_N + 1))
-        [ "$RBEE_N" -le 40 ] && RBEE_L=$(readlink "$RBEE_S") || return 1
-        case $RBEE_L in
-        /*) RBEE_W=$RBEE_L${RBEE_W#"$RBEE_S"} ;;
-        *) RBEE_W=${RBEE_S%/*}/$RBEE_L${RBEE_W#"$RBEE_S"} ;;
+        [ -n "$RBEE_LINK" ] || return 0
+        RBEE_LINKS=$((RBEE_LINKS + 1))
+        [ "$RBEE_LINKS" -le 40 ] && RBEE_TARGET=$(readlink "$RBEE_LINK") || return 1
+        case $RBEE_TARGET in
+        /*) RBEE_WHOLE=$RBEE_TARGET${RBEE_WHOLE#"$RBEE_LINK"} ;;
+        *) RBEE_WHOLE=${RBEE_LINK%/*}/$RBEE_TARGET${RBEE_WHOLE#"$RBEE_LINK"} ;;
         esac
     done
 }

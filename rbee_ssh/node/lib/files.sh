@@ -3,12 +3,12 @@
 
 # rbee_unable WORDS PLACE: why nothing can be done, and that the disk is full if it is.
 rbee_unable() {
-    RBEE_L=$2
-    until [ -e "${RBEE_L:=/}" ]; do RBEE_L=${RBEE_L%/*}; done
-    rbee_free "$RBEE_L"
-    RBEE_S=
-    [ -z "$RBEE_FREE" ] || [ "$RBEE_FREE" -ge 64 ] || RBEE_S=': its disk is full'
-    printf 'problem\t%s %s%s\n' "$1" "$2" "$RBEE_S"
+    RBEE_PATH=$2
+    until [ -e "${RBEE_PATH:=/}" ]; do RBEE_PATH=${RBEE_PATH%/*}; done
+    rbee_free "$RBEE_PATH"
+    RBEE_FULL=
+    [ -z "$RBEE_FREE" ] || [ "$RBEE_FREE" -ge 64 ] || RBEE_FULL=': its disk is full'
+    printf 'problem\t%s %s%s\n' "$1" "$2" "$RBEE_FULL"
 }
 
 # RBEE_FREE: KiB free for FILE. They stand before the percentage; a name before them may hold blanks.

@@ -3,17 +3,17 @@
 rbee_lock() {
     rbee_started "$1"
     RBEE_ME="$1 $STARTED $BOOT"
-    RBEE_N=0
+    RBEE_WAITED=0
     RBEE_NAP=5
     until ln -s "$RBEE_ME" "$ROOT/lock" 2>/dev/null; do
-        RBEE_H=$(readlink "$ROOT/lock" 2>/dev/null)
-        if [ -n "$RBEE_H" ]; then
-            if rbee_holder_lives "$RBEE_H" || ! rbee_break_lock "$RBEE_H"; then rbee_nap; fi
+        RBEE_HOLDER=$(readlink "$ROOT/lock" 2>/dev/null)
+        if [ -n "$RBEE_HOLDER" ]; then
+            if rbee_holder_lives "$RBEE_HOLDER" || ! rbee_break_lock "$RBEE_HOLDER"; then rbee_nap; fi
         fi
-        RBEE_N=$((RBEE_N + RBEE_NAP))
-        [ "$RBEE_N" -gt 1000 ] || continue
-        [ -z "$RBEE_H" ] || {
-            printf 'locked\t%s\n' "$RBEE_H"
+        RBEE_WAITED=$((RBEE_WAITED + RBEE_NAP))
+        [ "$RBEE_WAITED" -gt 1000 ] || continue
+        [ -z "$RBEE_HOLDER" ] || {
+            printf 'locked\t%s\n' "$RBEE_HOLDER"
             return 75
         }
         rbee_unable 'cannot write' "$ROOT"
@@ -33,8 +33,8 @@ rbee_break_lock() {
         set -- "$(readlink "$ROOT/claim $1" 2>/dev/null)" "$@"
         [ -n "$1" ] && ! rbee_holder_lives "$1" || return
     done
-    [ "$(readlink "$ROOT/lock" 2>/dev/null)" != "$RBEE_H" ] || rm -f "$ROOT/lock"
-    for RBEE_C in "$@"; do rm -f "$ROOT/claim $RBEE_C"; done
+    [ "$(readlink "$ROOT/lock" 2>/dev/null)" != "$RBEE_HOLDER" ] || rm -f "$ROOT/lock"
+    for RBEE_CLAIM in "$@"; do rm -f "$ROOT/claim $RBEE_CLAIM"; done
 }
 
 rbee_unlock() {

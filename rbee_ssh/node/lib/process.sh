@@ -10,12 +10,12 @@ rbee_started() {
     STARTED=
     [ -n "$1" ] || return 1
     if [ -d /proc/self ]; then
-        RBEE_S=
-        { while IFS= read -r RBEE_L; do RBEE_S=$RBEE_S$RBEE_L; done <"/proc/$1/stat"; } 2>/dev/null
-        RBEE_S=${RBEE_S##*) }
-        case $RBEE_S in [ZX]*) return 1 ;; esac
+        RBEE_STAT=
+        { while IFS= read -r RBEE_LINE; do RBEE_STAT=$RBEE_STAT$RBEE_LINE; done <"/proc/$1/stat"; } 2>/dev/null
+        RBEE_STAT=${RBEE_STAT##*) }
+        case $RBEE_STAT in [ZX]*) return 1 ;; esac
         # shellcheck disable=SC2086 # fields
-        rbee_fields $RBEE_S
+        rbee_fields $RBEE_STAT
     else
         STARTED=$(TZ=UTC0 LC_ALL=C ps -o lstart= -p "$1" 2>/dev/null | tr -s ' ' '_')
     fi
@@ -32,8 +32,8 @@ rbee_fields() {
 
 # rbee_alive "PID STARTED": whether that very process runs.
 rbee_alive() {
-    RBEE_P=${1%% *}
-    [ -n "$RBEE_P" ] && rbee_started "$RBEE_P" && [ "$STARTED" = "${1#* }" ]
+    RBEE_PID=${1%% *}
+    [ -n "$RBEE_PID" ] && rbee_started "$RBEE_PID" && [ "$STARTED" = "${1#* }" ]
 }
 
 # rbee_cpu PGID: CPU is the CPU time of the whole process group in ticks of 1/100 s (a wrapper that does
@@ -70,20 +70,21 @@ rbee_memory() {
         return
     fi
     rbee_members "$1"
-    RBEE_M=
-    for RBEE_P in $MEMBERS; do RBEE_M="$RBEE_M /proc/$RBEE_P/status"; done
+    RBEE_STATUSES=
+    for RBEE_PID in $MEMBERS; do RBEE_STATUSES="$RBEE_STATUSES /proc/$RBEE_PID/status"; done
     # shellcheck disable=SC2086 # paths
-    [ -z "$RBEE_M" ] || MEMORY=$(awk '/^VmHWM:/ { p += $2 } /^RssAnon:|^RssShmem:/ { a += $2 } /^RssFile:/ { f += $2 }
-        END { if (p) print a + 0, f + 0, p }' $RBEE_M 2>/dev/null)
+    [ -z "$RBEE_STATUSES" ] || MEMORY=$(awk '
+        /^VmHWM:/ { p += $2 } /^RssAnon:|^RssShmem:/ { a += $2 } /^RssFile:/ { f += $2 }
+        END { if (p) print a + 0, f + 0, p }' $RBEE_STATUSES 2>/dev/null)
 }
 
 # Each thread has children of its own. Not every kernel tells them.
 rbee_childless() {
-    for RBEE_F in "/proc/$1/task"/*/children; do
-        [ -r "$RBEE_F" ] || return 1
-        RBEE_L=
-        { IFS= read -r RBEE_L <"$RBEE_F"; } 2>/dev/null
-        [ -z "$RBEE_L" ] || return 1
+    for RBEE_CHILDREN in "/proc/$1/task"/*/children; do
+        [ -r "$RBEE_CHILDREN" ] || return 1
+        RBEE_LINE=
+        { IFS= read -r RBEE_LINE <"$RBEE_CHILDREN"; } 2>/dev/null
+        [ -z "$RBEE_LINE" ] || return 1
     done
 }
 
@@ -111,8 +112,8 @@ rbee_nap() {
 # machine each takes twice its time. Where no file tells (macOS), it is such a count: to be asked after each nap.
 rbee_clock() {
     if [ -r /proc/uptime ]; then
-        IFS=' .' read -r RBEE_L RBEE_C RBEE_S </proc/uptime
-        CLOCK=$((RBEE_L * 100 + 1$RBEE_C - 100))
+        IFS=' .' read -r RBEE_SECONDS RBEE_HUNDREDTHS RBEE_REST </proc/uptime
+        CLOCK=$((RBEE_SECONDS * 100 + 1$RBEE_HUNDREDTHS - 100))
     else
         CLOCK=$((CLOCK + ${RBEE_NAP:-5}))
     fi

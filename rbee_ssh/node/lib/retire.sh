@@ -1,5 +1,5 @@
 # Whether a worker is idle, and how it is ended and removed.
-# shellcheck disable=SC2034 # RBEE_TICK: supervise.sh; RBEE_N counts tries
+# shellcheck disable=SC2034 # RBEE_TICK: supervise.sh; RBEE_TRY counts tries
 
 RBEE_TICK=5
 
@@ -51,9 +51,9 @@ rbee_kill_orphan() {
         ! rbee_alive "$GOT" || rbee_signal KILL "${GOT%% *}"
     fi
     # shellcheck disable=SC2013 # paths of /proc hold no blanks
-    for RBEE_E in $(grep -l -F -e "RBEE_WORKER=${1##*/}" /proc/[0-9]*/environ 2>/dev/null); do
-        RBEE_E=${RBEE_E#/proc/}
-        kill -KILL "${RBEE_E%/environ}" 2>/dev/null
+    for RBEE_ENVIRON in $(grep -l -F -e "RBEE_WORKER=${1##*/}" /proc/[0-9]*/environ 2>/dev/null); do
+        RBEE_ENVIRON=${RBEE_ENVIRON#/proc/}
+        kill -KILL "${RBEE_ENVIRON%/environ}" 2>/dev/null
     done
     [ -e "$1/exit" ] || rbee_put "$1/exit" 137
 }
@@ -64,7 +64,7 @@ rbee_forget() {
     rbee_get "$1/socket"
     rbee_unsocket "$GOT"
     # A supervisor whose engine was killed may be writing down how it ended.
-    for RBEE_N in 1 2 3 4 5 6 7 8 9 10; do
+    for RBEE_TRY in 1 2 3 4 5 6 7 8 9 10; do
         rm -rf "$1" 2>/dev/null && return
         rbee_nap
     done

@@ -61,8 +61,8 @@ rbee_ready() {
     [ ! -e "$1/ready" ] || return 0
     rbee_get "$1/ready-pattern"
     [ -n "$GOT" ] || return 1
-    grep -F -e "$GOT" "$1/log" 2>/dev/null | RBEE_SAID=$GOT LC_ALL=C awk '
-        !index(substr($0, 1, index($0, ENVIRON["RBEE_SAID"])), "=") { found = 1; exit }
+    grep -F -e "$GOT" "$1/log" 2>/dev/null | RBEE_PATTERN=$GOT LC_ALL=C awk '
+        !index(substr($0, 1, index($0, ENVIRON["RBEE_PATTERN"])), "=") { found = 1; exit }
         END { exit !found }' || return 1
     rbee_get "$1/port-pattern"
     if [ -n "$GOT" ]; then
