@@ -5,6 +5,7 @@
 # name, size or '', SHA-256 or '', ETag without its quotes or '', note. With `start`, on stdin: the URL of each file, a
 # line each.
 # The process brings them in this order. The last one is the one that an engine is given: if it is there, all are.
+# shellcheck disable=SC2034 # UNPROVEN is store.sh's
 
 # The same bytes from another source or under another name are linked, not fetched. $1 path, $2 size, $3 SHA-256,
 # $4 note.

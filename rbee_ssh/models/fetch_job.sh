@@ -68,6 +68,7 @@ get() {
 }
 
 # At most a little more than the file is long: a server that sends without end must not fill the disk.
+# shellcheck disable=SC3045 # every sh that is meant has -S; POSIX has -f alone
 bounded_get() {
     LIMIT=$(ulimit -f)
     [ -z "$SIZE" ] || ulimit -S -f $((SIZE / 512 + 2)) 2>/dev/null

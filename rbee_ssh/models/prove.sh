@@ -38,6 +38,7 @@ rbee_prove() {
 # second, a stamp tells nothing.
 rbee_wait_for_clock() {
     rbee_stamp "$1"
+    # shellcheck disable=SC2086 # words
     set -- "$1" $STAMP
     [ $# -ge 7 ] && [ $(($(date +%s) - ${7%%.*})) -ge 2 ] || sleep 2
     rbee_stamp "$1"

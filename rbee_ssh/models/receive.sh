@@ -15,8 +15,8 @@ rbee_claim() {
         }
         OTHER=${GOT% *}
         # One that was stopped hears no TERM.
-        for RBEE_S in TERM KILL; do
-            kill "-$RBEE_S" "${OTHER%% *}" 2>/dev/null
+        for RBEE_SIGNAL in TERM KILL; do
+            kill "-$RBEE_SIGNAL" "${OTHER%% *}" 2>/dev/null
             N=0
             while [ "$N" -lt 100 ] && rbee_alive "$OTHER"; do
                 rbee_nap
@@ -92,6 +92,7 @@ rbee_beside() {
     [ -z "$OPEN" ] && rbee_yields "$TO" "$WANTED" && (
         rbee_get "$NOTE"
         rbee_others "$GOT"
+        # shellcheck disable=SC2153 # rbee_others sets it
         rbee_enter "${PLACE%/*}" "$OTHERS" && ln -f "${NOTE%.json}" "./${PLACE##*/}" && rm -f "./${PLACE##*/}.json" &&
             cat "$NOTE" >"./${PLACE##*/}.json"
     ) 2>/dev/null || return 1

@@ -19,6 +19,7 @@ rbee_users() {
     done
     [ -z "$USERS" ] || return 0
     REAL=$(cd "${1%/*}" 2>/dev/null && pwd -P)/${1##*/}
+    # shellcheck disable=SC2013 # paths of /proc hold no blanks
     for MAPS in $(grep -l -F -e " $REAL" /proc/[0-9]*/maps 2>/dev/null); do
         PID=${MAPS#/proc/}
         USERS="$USERS process:${PID%/maps}"
@@ -48,7 +49,7 @@ rbee_remove() {
     while [ $# -gt 0 ]; do
         COUNT=$1
         shift
-        WORD=removed FIRST=$1 ALSO= N=0
+        WORD=removed FIRST=$1 ALSO='' N=0
         while [ $N -lt "$COUNT" ]; do
             eval "PLACE=\${$((N * 2 + 1))} JSON=\${$((N * 2 + 2))}"
             rbee_users "$STORE/$PLACE" "$JSON"

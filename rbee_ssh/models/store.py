@@ -173,7 +173,7 @@ class Note:
         return replace(self, sha256=sha256, size=size, fetched=now, last_used=now, verified=when)
 
     def to_json(self) -> str:
-        """One line of JSON, ASCII only. Scripts on the node change its numbers (`rbee_note` in lib.sh)."""
+        """One line of JSON, ASCII only. Scripts on the node change its numbers (`rbee_note` in node/lib/)."""
         known = {key: value for key, value in asdict(self).items() if value is not None}
         return json.dumps(known, separators=(",", ":"))
 

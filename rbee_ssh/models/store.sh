@@ -1,10 +1,13 @@
-# What the scripts of the model store share. lib.sh and owners.sh stand before it.
+# What the scripts of the model store share. node/lib/ and owners.sh stand before it.
+# shellcheck disable=SC2034 # OWNER, MODELESS: owners.sh
+# shellcheck disable=SC2030,SC2031 # GOT is used right after what sets it
 
 # What is left of a transfer stays for a week, to be continued; in minutes.
 RBEE_PART_AGE=10080
 
 # rbee_store DIR: STORE is it as an absolute path; "~/" is the home. INCOMING: the directory in it of our partial files.
 rbee_store() {
+    # shellcheck disable=SC2088 # expanded here, on purpose not by the shell
     case $1 in
     '~') STORE=$HOME ;;
     '~/'*) STORE=$HOME/${1#'~/'} ;;
@@ -13,7 +16,8 @@ rbee_store() {
     STORE=${STORE%/}
     ME=$(id -u)
     INCOMING=.incoming-$ME
-    OWNER= MODELESS=
+    OWNER=''
+    MODELESS=''
     umask 022
 }
 
@@ -84,6 +88,7 @@ rbee_noted() {
 # rbee_others NOTE: OTHERS, the umask for a model with this note. What only a token opens is for nobody else.
 rbee_others() {
     OTHERS=022
+    # shellcheck disable=SC1083 # a bracket expression
     case $1 in *'"gated":1'[,}]*) OTHERS=077 ;; esac
 }
 
@@ -172,25 +177,25 @@ rbee_yields() {
 # empty; without a sum, of any that has the size. OPEN: others may write where it lies. UNPROVEN: the first that would
 # have to be proven.
 rbee_find_note() {
-    RBEE_T=$1 RBEE_B=$2 NOTE= OPEN= UNPROVEN=
-    RBEE_P="\"sha256\": *\"$1\""
-    [ -n "$1" ] || RBEE_P="\"size\": *$2[,}]"
+    RBEE_SUM=$1 RBEE_BYTES=$2 NOTE='' OPEN='' UNPROVEN=''
+    RBEE_PATTERN="\"sha256\": *\"$1\""
+    [ -n "$1" ] || RBEE_PATTERN="\"size\": *$2[,}]"
     set -- "$STORE"/local/*/*.gguf.json "$STORE"/hf/*/*/*/*.gguf.json "$STORE"/url/*/*/*.gguf.json
-    while IFS= read -r RBEE_L; do
+    while IFS= read -r RBEE_FILE; do
         [ -z "$NOTE" ] || [ -n "$OPEN" ] || continue
-        rbee_size "${RBEE_L%.json}"
-        [ -n "$RBEE_L" ] && [ "$BYTES" -eq "$RBEE_B" ] || continue
-        if rbee_closed "${RBEE_L%.json}"; then
-            rbee_differs "$RBEE_L" || NOTE=$RBEE_L OPEN=
+        rbee_size "${RBEE_FILE%.json}"
+        [ -n "$RBEE_FILE" ] && [ "$BYTES" -eq "$RBEE_BYTES" ] || continue
+        if rbee_closed "${RBEE_FILE%.json}"; then
+            rbee_differs "$RBEE_FILE" || NOTE=$RBEE_FILE OPEN=
         elif [ -n "$NOTE" ]; then
             continue
-        elif [ -z "$RBEE_T" ] || rbee_proven "${RBEE_L%.json}" "$RBEE_T"; then
-            NOTE=$RBEE_L OPEN=1
+        elif [ -z "$RBEE_SUM" ] || rbee_proven "${RBEE_FILE%.json}" "$RBEE_SUM"; then
+            NOTE=$RBEE_FILE OPEN=1
         else
             : "${UNPROVEN:=$DOUBT}"
         fi
     done <<END
-$(find "$@" -prune -type f -size -33 -exec grep -l -e "$RBEE_P" {} + 2>/dev/null)
+$(find "$@" -prune -type f -size -33 -exec grep -l -e "$RBEE_PATTERN" {} + 2>/dev/null)
 END
 }
 

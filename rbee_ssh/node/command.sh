@@ -12,6 +12,7 @@ rbee_command() {
     { rbee_session "$@" || exec "$@"; } </dev/null 3<&- &
     COMMAND=$!
     {
+        # shellcheck disable=SC2034 # until the end; what it says is nothing
         while read -r LINE; do :; done
         trap '' TERM
         kill -TERM "-$COMMAND" || kill -TERM "$COMMAND"

@@ -1,15 +1,26 @@
 # Which GPUs and which llama.cpp servers a node has, and whether they run. Part of rbee_facts (facts.sh): uses
 # its functions put, tell, limited and home, and takes the same arguments.
+# shellcheck disable=SC2154 # os, arch, want, out: facts.sh
 
 rbee_gpus() {
     if rbee_seek nvidia-smi /usr/bin/nvidia-smi /usr/lib/wsl/lib/nvidia-smi /usr/local/nvidia/bin/nvidia-smi; then
         limited 5 "$found" --query-gpu=index,name,memory.total,memory.free,driver_version \
             --format=csv,noheader,nounits
-        if [ "$code" -eq 0 ]; then tell nvidia 64; else put nvidia_failed "$code"; tell nvidia_error 1; fi
+        if [ "$code" -eq 0 ]; then
+            tell nvidia 64
+        else
+            put nvidia_failed "$code"
+            tell nvidia_error 1
+        fi
     fi
     if rbee_seek rocm-smi /opt/rocm/bin/rocm-smi; then
         limited 8 "$found" --showproductname --showmeminfo vram --showdriverversion --json
-        if [ "$code" -eq 0 ]; then tell rocm 64; else put rocm_failed "$code"; tell rocm_error 1; fi
+        if [ "$code" -eq 0 ]; then
+            tell rocm 64
+        else
+            put rocm_failed "$code"
+            tell rocm_error 1
+        fi
     fi
 }
 
@@ -18,7 +29,7 @@ rbee_seek() {
     found=$1
     command -v "$1" >/dev/null 2>&1 && return 0
     shift
-    for found do
+    for found in "$@"; do
         [ ! -x "$found" ] || return 0
     done
     return 1
@@ -35,7 +46,7 @@ rbee_engines() {
     chosen=$2
     python=$3
     shift 5
-    for extra do
+    for extra in "$@"; do
         shift
         case $extra in
         env:*=*)
@@ -69,6 +80,7 @@ rbee_servers() {
         rbee_server "$place"
         return
     fi
+    # shellcheck disable=SC2088 # to be read, not opened
     put looked llama-server '~/.local/share/rbee/engines/current' "PATH ($PATH)" '~/.local/bin' '~/.local/share/rbee/engines/*/bin' \
         '~/.local/share/rbee/engines/*' /usr/local/bin /opt/homebrew/bin /usr/local/cuda/bin \
         '~/llama.cpp/build/bin' /opt/llama.cpp/bin
@@ -97,6 +109,7 @@ rbee_server() {
         put engine llama-server "$1" '' "$code"
         return
     fi
+    # shellcheck disable=SC2046 # a byte a word
     foreign=$(rbee_foreign $(od -An -tx1 -N20 "$real" 2>/dev/null))
     if [ -n "$foreign" ]; then
         put engine llama-server "$1" '' 126
@@ -125,11 +138,17 @@ rbee_server() {
 # The first 20 bytes of a program, in hex. Says what is wrong with one that was built for another machine: some
 # shells, unable to execute it, would read it as a script.
 rbee_foreign() {
-    [ $# -ge 20 ] || { [ $# -ge 2 ] && [ "$1$2" = 2321 ] || printf 'not a program'; return; }
+    [ $# -ge 20 ] || {
+        [ $# -ge 2 ] && [ "$1$2" = 2321 ] || printf 'not a program'
+        return
+    }
     case $os:$1$2$3$4 in
     *:2321*) return ;;
     Darwin:cffaedfe | Darwin:cafebabe | Darwin:cafebabf) return ;;
-    Darwin:* | Linux:[!7]* | Linux:7[!f]*) printf 'not a program for %s' "$os"; return ;;
+    Darwin:* | Linux:[!7]* | Linux:7[!f]*)
+        printf 'not a program for %s' "$os"
+        return
+        ;;
     esac
     case $arch:${19}${20} in
     x86_64:3e00 | x86_64:0300 | aarch64:b700 | aarch64:2800 | arm*:2800 | i?86:0300) ;;
@@ -146,7 +165,7 @@ rbee_pythons() {
             /opt/homebrew/bin/python3 /usr/local/bin/python3
     fi
     put looked 'xllamacpp and llama-cpp-python' "$@"
-    for place do
+    for place in "$@"; do
         case $seen in *":$place:"*) continue ;; esac
         seen=$seen$place:
         if [ ! -x "$place" ]; then
@@ -155,6 +174,7 @@ rbee_pythons() {
             continue
         fi
         [ -z "$brief" ] || [ -n "$python" ] || ! rbee_bare "$place" || continue
+        # shellcheck disable=SC2046 # a byte a word
         foreign=$(rbee_foreign $(od -An -tx1 -N20 "$place" 2>/dev/null))
         if [ -n "$foreign" ]; then
             put python "$place" 126
@@ -177,6 +197,7 @@ rbee_bare() {
     prefix=${1%/bin/*}
     # The program itself, where PYTHON is a link to it: its name tells the version, and it lies beside the link.
     for version in "$prefix"/bin/python3.[0-9] "$prefix"/bin/python3.[0-9][0-9] ''; do
+        # shellcheck disable=SC3013 # every sh that is meant has it; POSIX 2024 does too
         [ ! -L "$version" ] && [ "$version" -ef "$1" ] && break
     done
     version=${version##*/}

@@ -30,7 +30,7 @@ rbee_facts() (
     put() {
         line=$1
         shift
-        for field do
+        for field in "$@"; do
             case $field in *[[:cntrl:]]*) field=$(printf %s "$field" | tr -d '[:cntrl:]') ;; esac
             line=$line$tab$field
         done
@@ -74,16 +74,26 @@ rbee_facts() (
         seconds=$1
         shift
         make_scratch
-        [ -n "$scratch" ] || { code=125; return; }
+        [ -n "$scratch" ] || {
+            code=125
+            return
+        }
         remaining
         [ "$left" -gt "$seconds" ] || seconds=$left
-        [ "$seconds" -gt 0 ] || { code=124; printf 'no time was left for it\n' >"$out"; return; }
+        [ "$seconds" -gt 0 ] || {
+            code=124
+            printf 'no time was left for it\n' >"$out"
+            return
+        }
         [ -n "$me" ] || { read -r me rest </proc/self/stat; } 2>/dev/null || me=$(exec sh -c 'echo "$PPID"')
         late=
         trap 'late=1' USR1
         (
             ulimit -f 131072
-            [ -z "$libraries" ] || { LD_LIBRARY_PATH=$libraries; export LD_LIBRARY_PATH; }
+            [ -z "$libraries" ] || {
+                LD_LIBRARY_PATH=$libraries
+                export LD_LIBRARY_PATH
+            }
             # A group of its own, so that a wrapper's children end with it.
             ! command -v setsid >/dev/null 2>&1 || exec setsid "$@"
             exec "$@"
@@ -116,6 +126,7 @@ rbee_facts() (
 
     # home PATH: a leading ~ is the home directory, in $place.
     home() {
+        # shellcheck disable=SC2088 # expanded here, on purpose not by the shell
         case $1 in
         '~') place=$HOME ;;
         '~/'*) place=$HOME/${1#'~/'} ;;
@@ -131,6 +142,7 @@ rbee_facts() (
                 read -r kernel </proc/sys/kernel/osrelease &&
                 read -r arch </proc/sys/kernel/arch
         } 2>/dev/null || {
+            # shellcheck disable=SC2046 # words
             set -- $(uname -snrm)
             os=$1 name=$2 kernel=$3 arch=$4
         }
@@ -159,6 +171,7 @@ rbee_facts() (
     }
 
     account() {
+        # shellcheck disable=SC2046 # words
         set -- $(id)
         case $1 in *'('*) user=${1#*'('} ;; *) user=${1#uid=} ;; esac
         user=${user%')'}
@@ -170,7 +183,10 @@ rbee_facts() (
     linux() {
         while IFS=: read -r name value; do
             case $name in
-            'model name'*) put cpu_model "${value# }"; break ;;
+            'model name'*)
+                put cpu_model "${value# }"
+                break
+                ;;
             '') break ;;
             esac
         done 2>/dev/null </proc/cpuinfo
@@ -178,7 +194,12 @@ rbee_facts() (
         # What nproc would tell, without starting it: the CPUs that this process may use.
         allowed=
         while read -r name value rest; do
-            case $name in Cpus_allowed_list:) allowed=$value; break ;; esac
+            case $name in
+            Cpus_allowed_list:)
+                allowed=$value
+                break
+                ;;
+            esac
         done 2>/dev/null </proc/self/status
         if [ -n "$allowed" ]; then
             put cpus_allowed "$allowed"
@@ -190,6 +211,7 @@ rbee_facts() (
             case $name in MemTotal: | MemAvailable: | MemFree:) put meminfo "$name $value $unit" ;; esac
             [ "$name" != MemAvailable: ] || break
         done 2>/dev/null </proc/meminfo
+        # shellcheck disable=SC2034 # number stands before what is asked
         [ ! -r /proc/self/cgroup ] || while IFS=: read -r number controllers group; do
             case ,$controllers, in
             ,,) limits /sys/fs/cgroup "$group" memory.max memory.current ;;
@@ -202,7 +224,7 @@ rbee_facts() (
     limits() {
         group=$2
         while :; do
-            limit= usage= cache=0 total=0
+            limit='' usage='' cache=0 total=0
             { read -r limit <"$1$group/$3"; } 2>/dev/null
             # 16 digits are a petabyte: version 1 says "no limit" so.
             case $limit in
@@ -264,7 +286,7 @@ rbee_facts() (
                 *-00001-of-?????.gguf) set -- "${file%-00001-of-*}"-?????-of-"${file##*-of-}" ;;
                 *) set -- "$file" ;;
                 esac
-                for part do
+                for part in "$@"; do
                     judge "$part" "${sums%%,*}"
                     case $sums in *,*) sums=${sums#*,} ;; *) sums= ;; esac
                 done
@@ -294,6 +316,7 @@ rbee_facts() (
         # A note may be anybody's: a pipe that nobody writes to, or without an end.
         note=
         [ ! -f "$1.json" ] || note=$(dd if="$1.json" bs=16384 count=1 2>/dev/null | tr -d '\000')
+        # shellcheck disable=SC1083 # bracket expressions
         case $note in
         *'"verified":0'[,}]* | *'"verified": 0'[,}]*) state=differs ;;
         *"\"sha256\":\"$2\""* | *"\"sha256\": \"$2\""*) ;;
@@ -340,6 +363,7 @@ rbee_facts() (
         for conf in /etc/systemd/logind.conf /usr/lib/systemd/logind.conf /etc/systemd/logind.conf.d/*.conf \
             /run/systemd/logind.conf.d/*.conf /usr/local/lib/systemd/logind.conf.d/*.conf \
             /usr/lib/systemd/logind.conf.d/*.conf; do
+            # shellcheck disable=SC2094 # put tells its name
             [ -r "$conf" ] && while read -r name; do
                 case $name in KillUserProcesses=* | '#KillUserProcesses='*) put logind "$conf" "$name" ;; esac
             done <"$conf"
@@ -352,7 +376,7 @@ rbee_facts() (
     known=
     stored=
     sums=
-    for extra do
+    for extra in "$@"; do
         case $extra in
         header:*) known=$extra ;;
         stored:*) stored=1 sums=${extra#stored:} ;;
@@ -360,6 +384,7 @@ rbee_facts() (
     done
     [ -z "$stored" ] || {
         home "$1"
+        # shellcheck disable=SC2034 # owners.sh
         STORE=${place%/} ME=$(id -u)
     }
     machine

@@ -15,6 +15,7 @@ rbee_listen() {
     done
 }
 
+# shellcheck disable=SC2016 # Perl's variables
 rbee_listen_perl='
 use Socket;
 my ($path, $seconds, $word) = @ARGV;

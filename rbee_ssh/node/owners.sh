@@ -1,5 +1,6 @@
 # Whose the files of a store are: what nobody else could have put there or change, and what this login has proven of
-# the rest. lib.sh stands before it. STORE is the store, as an absolute path; ME is this login's number.
+# the rest. lib/ stands before it. STORE is the store, as an absolute path; ME is this login's number.
+# shellcheck disable=SC2034 # DOUBT and REASON: models/
 
 # rbee_modes PATH...: WHO, a line of each: its owner's number, its mode as ls shows it, device:inode. Of a link itself.
 rbee_modes() {

@@ -17,7 +17,7 @@ def on_node(destination: str | None, command: str) -> str:
 
 
 def state_dir(problem: str) -> str:
-    """What a node needs to keep the records of workers. `problem`: why it cannot, as lib.sh words it."""
+    """What a node needs to keep the records of workers. `problem`: why it cannot, as lib/ words it."""
     if problem.startswith("cannot"):
         return "its home directory (or XDG_STATE_HOME) must be writable"
     return "XDG_STATE_HOME on the node must lie in a directory that is yours"

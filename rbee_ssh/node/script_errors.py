@@ -9,7 +9,7 @@ from rbee_ssh.node.remedies import state_dir
 
 
 def unwritable(node: str, problem: str) -> ShellUnusable | DiskFull:
-    """No place for a state directory. `problem`: as lib.sh words it."""
+    """No place for a state directory. `problem`: as lib/ words it."""
     if problem.endswith(": its disk is full"):
         return DiskFull(
             f"node {node!r}: {problem}",

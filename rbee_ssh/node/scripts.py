@@ -7,18 +7,18 @@ from pathlib import Path
 
 from rbee_ssh.ssh.script import Script
 
-LIB = Path(__file__).with_name("lib.sh")
+LIB = Path(__file__).with_name("lib")
 OWNERS = Path(__file__).with_name("owners.sh")
-SESSION = Path(__file__).with_name("session.sh")
+SESSION = LIB / "session.sh"
 LOOK = Path(__file__).with_name("snapshot.sh")
 SUPERVISE = Path(__file__).with_name("supervise.sh")
 
 
 @cache
 def source(path: Path) -> str:
-    """The script, LIB with SESSION, without its comment lines: they would travel with every question."""
-    text = "".join(each.read_text(encoding="utf-8") for each in ((SESSION, LIB) if path == LIB else (path,)))
-    lines = text.splitlines()
+    """The script, or all of a directory, without comment lines: they would travel with every question."""
+    files = sorted(path.glob("*.sh")) if path.is_dir() else [path]
+    lines = "".join(file.read_text(encoding="utf-8") for file in files).splitlines()
     return "\n".join(line for line in lines if not line.lstrip().startswith("#")) + "\n"
 
 

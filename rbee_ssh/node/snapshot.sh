@@ -18,9 +18,9 @@ rbee_show() {
     rbee_state "$1"
     printf 'worker\t%s\nstate\t%s\ndirectory\t%s\n' "${1##*/}" "$STATE" "$1"
     [ "$STATE" != orphan ] || printf 'orphan\t1\n'
-    for RBEE_F in match spec.json pid boot idle lease exit key socket port cpu; do
-        rbee_get "$1/$RBEE_F"
-        [ -z "$GOT" ] || printf '%s\t%s\n' "$RBEE_F" "$GOT"
+    for RBEE_FILE in match spec.json pid boot idle lease exit key socket port cpu; do
+        rbee_get "$1/$RBEE_FILE"
+        [ -z "$GOT" ] || printf '%s\t%s\n' "$RBEE_FILE" "$GOT"
     done
     rbee_get "$1/socket"
     case $GOT in "$BASE"/*) ! rbee_at_home || printf 'private\t1\n' ;; esac
@@ -36,8 +36,8 @@ rbee_show() {
     [ ! -e "$1/forced" ] || printf 'forced\t1\n'
     case $STATE in
     failed | dead)
-        rbee_tail "$1/log" 20 | while IFS= read -r RBEE_L || [ -n "$RBEE_L" ]; do
-            printf 'log\t%s\n' "$RBEE_L"
+        rbee_tail "$1/log" 20 | while IFS= read -r RBEE_LINE || [ -n "$RBEE_LINE" ]; do
+            printf 'log\t%s\n' "$RBEE_LINE"
         done
         ;;
     esac

@@ -92,7 +92,7 @@ tick() {
     rbee_cpu "$ENGINE"
     LAST=$CPU
     # Somebody may kill a sleep; the lease is to be kept for all that.
-    while sleep $RBEE_TICK || sleep 1; do
+    while sleep "$RBEE_TICK" || sleep 1; do
         if ! rbee_alive "$SELF"; then
             rbee_kill_orphan "$DIR"
             return
@@ -104,7 +104,7 @@ tick() {
         ACTIVE=
         rbee_cpu "$ENGINE"
         # 1 % of the tick, in hundredths of a second.
-        [ $((CPU - LAST)) -le $RBEE_TICK ] || ACTIVE=1
+        [ $((CPU - LAST)) -le "$RBEE_TICK" ] || ACTIVE=1
         [ "$CPU" = "$LAST" ] && [ -e cpu ] || rbee_put cpu "$CPU"
         LAST=$CPU
         ! fresh_connections || ACTIVE=1
@@ -147,8 +147,8 @@ while :; do
         drain
         end_group
         wait "$ENGINE"
-        RBEE_S=$?
-        [ "$RBEE_S" -eq 127 ] || STATUS=$RBEE_S
+        RBEE_STATUS=$?
+        [ "$RBEE_STATUS" -eq 127 ] || STATUS=$RBEE_STATUS
     fi
     rbee_alive "$ENGINE_ID" || break
 done

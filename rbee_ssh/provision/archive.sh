@@ -1,8 +1,9 @@
 # A llama.cpp release archive, unpacked under ~/.local/share/rbee/engines; `current` there is the directory of the
-# llama-server that counts. After lib.sh.
+# llama-server that counts. After node/lib/.
 # name of its directory, URL (or ''), file that holds it (a path, or relative to the home; '' with a URL, or only to
 # ask whether it is there), whether that is ours to remove, SHA-256 (or ''), what the name of a device it has to
 # see begins with (a pattern, or ''), the sources of unpack.py and of node_downloader.py.
+# shellcheck disable=SC2154 # base: steps.sh
 
 name=$1 url=$2 file=$3 ours=$4 sha256=$5 pattern=$6 unpack=$7 get=$8
 engines=$base/engines
@@ -13,7 +14,10 @@ fresh=$engines/.$name.new
 works() {
     program=$(find "$1" -type f -name llama-server 2>/dev/null | awk '{ print gsub("/", "/"), $0 }' | sort -n |
         sed -n '1s/^[0-9]* //p')
-    [ -n "$program" ] || { told=; return 1; }
+    [ -n "$program" ] || {
+        told=
+        return 1
+    }
     for libraries in "${program%/*}" "${program%/*}/../lib"; do
         for library in "$libraries"/lib*.so*; do
             [ ! -e "$library" ] || LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
@@ -21,7 +25,10 @@ works() {
         done
     done
     export LD_LIBRARY_PATH
-    told=$("$program" --version 2>&1 </dev/null) || { code=$?; return 1; }
+    told=$("$program" --version 2>&1 </dev/null) || {
+        code=$?
+        return 1
+    }
     code=0
     [ -z "$pattern" ] || "$program" --list-devices 2>&1 </dev/null | grep -Eq "^ *($pattern)"
 }
@@ -55,21 +62,27 @@ fetch() {
 }
 
 digest() {
-    if has sha256sum; then sha256sum <"$1"
-    elif has shasum; then shasum -a 256 <"$1"
-    elif has openssl; then openssl dgst -sha256 -r <"$1"
-    else python3 -c 'import hashlib, sys
+    if has sha256sum; then
+        sha256sum <"$1"
+    elif has shasum; then
+        shasum -a 256 <"$1"
+    elif has openssl; then
+        openssl dgst -sha256 -r <"$1"
+    else
+        python3 -c 'import hashlib, sys
 print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())' <"$1"
     fi | cut -c 1-64
 }
 
 # What no python3 checks: tar and unzip themselves leave out names that lead outside.
 unpacked() {
-    if has python3; then python3 -I -c "$unpack" "$file" "$fresh"
+    if has python3; then
+        python3 -I -c "$unpack" "$file" "$fresh"
     elif [ "$(od -An -c -N2 "$file" | tr -d ' ')" = PK ]; then
         has unzip || give_up no-unzip 'there is neither python3 nor unzip'
         unzip -q -o "$file" -d "$fresh"
-    else tar -xzf "$file" -C "$fresh" -o
+    else
+        tar -xzf "$file" -C "$fresh" -o
     fi
 }
 
@@ -87,11 +100,11 @@ mkdir -p "$engines" || give_up home
 if works "$place"; then
     [ "$ours" != yes ] || rm -f "$file"
     [ "$(readlink "$engines/current")" = "${program%/*}" ] || { use "${program%/*}" || give_up home; }
-    tell done already
+    tell 'done' already
     exit 0
 fi
 if [ -z "$url$file" ]; then
-    tell done absent
+    tell 'done' absent
     exit 0
 fi
 if [ -n "$url" ]; then
@@ -130,5 +143,5 @@ fi
 mv "$fresh" "$place" || give_up home
 program=$place${program#"$fresh"}
 use "${program%/*}" || give_up home
-tell done installed
+tell 'done' installed
 exit 0

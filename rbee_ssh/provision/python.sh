@@ -1,6 +1,7 @@
-# A Python environment in ~/.local/share/rbee/venv, and an engine's package in it. After lib.sh.
+# A Python environment in ~/.local/share/rbee/venv, and an engine's package in it. After node/lib/.
 # package, what to ask pip for, index, a package that an index of everything has (or ''), what the name of a
 # device it has to see begins with (a pattern, or ''), Python that tries it, CMAKE_ARGS.
+# shellcheck disable=SC2154 # base, found: steps.sh
 
 package=$1 wanted=$2 index=$3 companion=$4 pattern=$5 trial=$6
 replace=
@@ -20,11 +21,15 @@ works() {
 
 # The first Python that can make environments, in $python; else in $plain one that runs.
 seek_python() {
-    plain= old=
+    plain=''
+    old=''
     for python in python3 python3.14 python3.13 python3.12 python3.11 python3.10 \
         /usr/bin/python3 /usr/local/bin/python3 /opt/homebrew/bin/python3; do
         python=$(command -v "$python" 2>/dev/null) && [ -n "$python" ] || continue
-        "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { old=$python; continue; }
+        "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || {
+            old=$python
+            continue
+        }
         plain=${plain:-$python}
         "$python" -c 'import venv, ensurepip; ensurepip.version()' >/dev/null 2>&1 && return 0
     done
@@ -41,7 +46,10 @@ make_environment() {
         tell step "making a Python environment with $found"
         "$found" venv --no-progress --python "${plain:->=3.10}" "$venv" || return
     else
-        [ ! -r /etc/os-release ] || tell system "$(. /etc/os-release; printf '%s %s' "${ID:-}" "${ID_LIKE:-}")"
+        [ ! -r /etc/os-release ] || tell system "$(
+            . /etc/os-release
+            printf '%s %s' "${ID:-}" "${ID_LIKE:-}"
+        )"
         if [ -n "$plain" ]; then
             give_up no-venv "$plain cannot make environments: its ensurepip is missing, and there is no uv"
         elif [ -n "$old" ]; then
@@ -92,7 +100,10 @@ install() {
 install_with_companions() {
     if [ -z "$index" ] || [ -z "$companion" ]; then
         install "$index" '' "$wanted"
-    elif (replace=; install "$index" '' --dry-run --no-deps "$companion") >/dev/null 2>&1; then
+    elif (
+        replace=
+        install "$index" '' --dry-run --no-deps "$companion"
+    ) >/dev/null 2>&1; then
         install "$index" '' "$wanted"
     else
         (install "$index" '' --no-deps "$package") && replace= && install '' "$index" "$wanted"
@@ -103,7 +114,7 @@ watch
 lock
 state=$(cat "$unfinished" 2>/dev/null)
 if [ -z "$state" ] && [ -x "$venv/bin/python" ] && works; then
-    tell done already
+    tell 'done' already
     exit 0
 fi
 if [ "$state" = venv ]; then
@@ -127,5 +138,5 @@ if ! works; then
     case $told in *finished=yes*) give_up no-device ;; esac
     give_up broken
 fi
-tell done installed
+tell 'done' installed
 exit 0

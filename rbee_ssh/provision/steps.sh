@@ -20,7 +20,10 @@ give_up() {
 # our process group. A script that watches has to `exit`: the end of its own text may be read by the watcher.
 watch() {
     exec 3<&0 </dev/null
-    { while read -r rest; do :; done; kill -TERM 0; } <&3 >/dev/null 2>&1 &
+    {
+        while read -r rest; do :; done
+        kill -TERM 0
+    } <&3 >/dev/null 2>&1 &
     watcher=$!
     exec 3<&-
     trap 'kill "$watcher" 2>/dev/null' EXIT
@@ -37,7 +40,7 @@ lock() {
 
 # has PROGRAM…: the first one there is, in $found.
 has() {
-    for found do
+    for found in "$@"; do
         found=$(command -v "$found" 2>/dev/null) && [ -n "$found" ] && return 0
     done
     return 1

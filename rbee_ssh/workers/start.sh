@@ -6,16 +6,16 @@ rbee_values() {
         case $1 in
         id=*) NEW_ID=${1#*=} ;;
         match=*) NEW_MATCH=${1#*=} ;;
-        spec=*) NEW_SPEC=${1#*=} ;; # JSON, one line
-        run=*) NEW_RUN=${1#*=} ;; # the text of run.sh
+        spec=*) NEW_SPEC=${1#*=} ;;           # JSON, one line
+        run=*) NEW_RUN=${1#*=} ;;             # the text of run.sh
         supervise=*) NEW_SUPERVISE=${1#*=} ;; # the text of supervise.sh
-        lease=*) NEW_LEASE=${1#*=} ;; # seconds
+        lease=*) NEW_LEASE=${1#*=} ;;         # seconds
         ready-pattern=*) NEW_READY=${1#*=} ;;
         port-pattern=*) NEW_PORT=${1#*=} ;; # '' for an engine with a socket
-        socket=*) NEW_SOCKET=${1#*=} ;; # or ''
-        late=*) NEW_LATE=${1#*=} ;; # 1 when the engine binds only after the load, else ''
-        patience=*) PATIENCE=${1#*=} ;; # seconds to wait until it listens
-        model=*) MODEL=${1#*=} ;; # the model file
+        socket=*) NEW_SOCKET=${1#*=} ;;     # or ''
+        late=*) NEW_LATE=${1#*=} ;;         # 1 when the engine binds only after the load, else ''
+        patience=*) PATIENCE=${1#*=} ;;     # seconds to wait until it listens
+        model=*) MODEL=${1#*=} ;;           # the model file
         # When it was decided that there is memory for it: the workers there were, and the bytes of RAM and of the
         # device that were left beside it; '' for whatever the others take.
         seen=*) SEEN=${1#*=} ;;

@@ -120,7 +120,7 @@ class Shell:
             tick: seconds between two looks of the supervisor.
             decided: the workers that were seen, bytes of RAM and of the device that are left.
         """
-        supervise = (source(LIB) + source(SUPERVISE)).replace("sleep $RBEE_TICK", f"sleep {tick}")
+        supervise = (source(LIB) + source(SUPERVISE)).replace('sleep "$RBEE_TICK"', f"sleep {tick}")
         if socket == "":
             socket = f"$DIRECTORY/{worker_id}/worker.sock"
         root = self.lib("printf %s $ROOT")

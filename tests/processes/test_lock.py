@@ -35,8 +35,8 @@ def lock(shell: Shell, inside: str = ":", *, patience: float = 10, before: str =
     """Takes and gives back the lock; what the scripts said meanwhile."""
     text = f"{before}\nrbee_lock $$ || return\n{INSIDE % inside}\nrbee_unlock"
     body = compose(LIB, then=f"rbee_init || return\n{text}")
-    assert body.count('"$RBEE_N" -gt 1000') == 1
-    return shell.run(body.replace('"$RBEE_N" -gt 1000', f'"$RBEE_N" -gt {int(patience * 100)}'))
+    assert body.count('"$RBEE_WAITED" -gt 1000') == 1
+    return shell.run(body.replace('"$RBEE_WAITED" -gt 1000', f'"$RBEE_WAITED" -gt {int(patience * 100)}'))
 
 
 def left(shell: Shell) -> set[str]:
