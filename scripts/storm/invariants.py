@@ -137,8 +137,8 @@ def remembered(control: Control) -> dict[str, set[str]]:
     if data["meta"]["schema"]["version"] != 1:
         raise ValueError(f"its meta is {data['meta']}")
     found: dict[str, set[str]] = {}
-    for identity, entry in data.get("workers", {}).items():
-        found.setdefault(str(entry["node"]), set()).add(identity)
+    for entry in data.get("workers", {}).values():
+        found.setdefault(str(entry["node"]), set()).add(str(entry["id"]))
     return found
 
 
