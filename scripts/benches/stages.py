@@ -63,14 +63,15 @@ def watch() -> None:
 
 
 def run() -> int:
-    infer: Any = importlib.import_module("rbee_ssh.cli.infer")
-    real = infer.run_async
+    context: Any = importlib.import_module("rbee_ssh.cli.context")
+    importlib.import_module("rbee_ssh.cli.infer")
+    real = context.Cli.run
 
     def watched(*args: Any, **options: Any) -> Any:
         watch()
         return real(*args, **options)
 
-    infer.run_async = watched
+    context.Cli.run = watched
     return main.run(sys.argv[1:])
 
 
