@@ -25,7 +25,6 @@ from rbee_ssh.node.untrusted_text import clean
 from rbee_ssh.wording import without_secrets
 
 SUFFIX = ".gguf"
-NOTE_SUFFIX = ".json"
 MAX_NAME = 200  # bytes: file systems allow 255, and a note and a partial file append to it
 MAX_NOTE = 16 * 1024  # bytes; ours have some hundreds
 
@@ -77,11 +76,6 @@ def sum_of_place(place: str, revision: str | None = None) -> str | None:
 def in_store(models_dir: str, place: str) -> str:
     """The path on the node; `models_dir` is absolute or begins with ~/."""
     return f"{models_dir.rstrip('/')}/{place}"
-
-
-def note_of(path: str) -> str:
-    """The note that belongs to a model file."""
-    return path + NOTE_SUFFIX
 
 
 def safe_name(text: str) -> str:

@@ -24,9 +24,8 @@ from rbee_ssh.ssh.lean import asyncssh
 
 MAX_HEAD = 64 * 1024
 HEAD_SECONDS = 30.0
-MAX_STRANGERS = (
-    64  # connections that have not shown the key; a quarter of the files that may be open, if less
-)
+# Connections that have not shown the key; a quarter of the files that may be open, if that is less.
+MAX_STRANGERS = 64
 ACCEPT_SECONDS = 0.1  # before the next try, where there is no file for another connection
 LINGER_SECONDS = 1.0
 _REASONS = {401: "Unauthorized", 431: "Request Header Fields Too Large", 502: "Bad Gateway"}
